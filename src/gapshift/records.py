@@ -1,0 +1,222 @@
+"""Records on disk: the contract between running and judging.
+
+One Parquet file per cell, its CellInfo in the file's own metadata, so that a cell is
+whole or absent. NaN means *unscored* and stays NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gapshift.errors import WorkspaceError
+from gapshift.schema import CalibrationCard, CellInfo, Item, RecordStatus
+
+_INFO = b"gapshift.cell"
+_CARDS = b"gapshift.calibration"
+
+RECORD_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("label", pa.int32()),
+        ("prediction", pa.int32()),
+        ("confidence", pa.float64()),
+        ("correct", pa.float64()),
+        ("gap", pa.float64()),
+        ("status", pa.string()),
+    ]
+)
+ITEM_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("task", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int32()),
+        ("group", pa.string()),
+        ("b", pa.float64()),
+        ("a", pa.float64()),
+        ("c", pa.float64()),
+        ("se_b", pa.float64()),
+        ("level", pa.int8()),
+        ("level_abs", pa.int8()),
+        ("proportion_correct", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """One cell's answers, one row an item; every array has shape (n,).
+
+    ``prediction`` is -1 where there is none. ``confidence`` is the top probability,
+    NaN where unscored. ``correct`` is 1, 0 or NaN (unscored). ``gap`` is the distance
+    between the two highest scores divided by the item's score range (max - min):
+    a prediction whose gap is at most 1e-4 is a tie. ``status``: ok, nan_output,
+    unreadable or error.
+    """
+
+    item_id: NDArray[np.str_]
+    label: NDArray[np.int32]
+    prediction: NDArray[np.int32]
+    confidence: NDArray[np.float64]
+    correct: NDArray[np.float64]
+    gap: NDArray[np.float64]
+    status: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.item_id)
+
+
+def records_from_scores(items: Sequence[Item], scores: NDArray[np.floating], probabilities: bool) -> Records:
+    """Records of one cell from its raw scores, shape (n, K).
+
+    A row with a non-finite score is wrong, status ``nan_output``, confidence NaN.
+    ``probabilities`` says that rows are probabilities already; else softmax is taken.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    finite = np.isfinite(scores).all(axis=1)
+    safe = np.where(finite[:, None], scores, 0.0)
+    top_two = np.sort(safe, axis=1)[:, -2:]
+    spread = safe.max(axis=1) - safe.min(axis=1)
+    gap = np.divide(top_two[:, 1] - top_two[:, 0], spread, out=np.zeros(len(safe)), where=spread > 0)
+    exp = np.exp(safe - safe.max(axis=1, keepdims=True))
+    confidence = safe.max(axis=1) if probabilities else exp.max(axis=1) / exp.sum(axis=1)
+    label = np.array([item.label for item in items], dtype=np.int32)
+    prediction = np.where(finite, safe.argmax(axis=1), -1).astype(np.int32)
+    return Records(
+        item_id=np.array([item.id for item in items], dtype=np.str_),
+        label=label,
+        prediction=prediction,
+        confidence=np.where(finite, confidence, np.nan),
+        correct=np.where(finite, prediction == label, 0.0).astype(np.float64),
+        gap=np.where(finite, gap, np.nan),
+        status=np.where(finite, "ok", "nan_output").astype(np.str_),
+    )
+
+
+def unanswered(items: Sequence[Item], status: RecordStatus) -> Records:
+    """Records of items that got no answer: unscored, NaN, with a status that says why."""
+    n = len(items)
+    nan = np.full(n, np.nan)
+    return Records(
+        item_id=np.array([item.id for item in items], dtype=np.str_),
+        label=np.array([item.label for item in items], dtype=np.int32),
+        prediction=np.full(n, -1, dtype=np.int32),
+        confidence=nan,
+        correct=nan.copy(),
+        gap=nan.copy(),
+        status=np.full(n, status),
+    )
+
+
+def concatenate(parts: Iterable[Records]) -> Records:
+    """The rows of several records, in order."""
+    parts = list(parts)
+    names = Records.__dataclass_fields__
+    if not parts:
+        return unanswered([], "ok")
+    return Records(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it when the block succeeds.
+
+    A kill or a full disk leaves the old file, or none: never half a file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise WorkspaceError(
+            f"Cannot write {path}: {error}. Finished files are intact; free the disk and run again."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_cell(path: Path, info: CellInfo, records: Records | None = None) -> None:
+    """Write one cell atomically; a cell that did not run has no rows."""
+    records = records if records is not None else unanswered([], "ok")
+    columns = {name: getattr(records, name) for name in RECORD_SCHEMA.names}
+    table = pa.table(
+        {name: pa.array(values.tolist() if values.dtype.kind == "U" else values) for name, values in columns.items()}
+        if len(records)
+        else {name: [] for name in columns},
+        schema=RECORD_SCHEMA.with_metadata({_INFO: info.model_dump_json().encode()}),
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_cell_info(path: Path) -> CellInfo:
+    """A cell's header alone. Raises WorkspaceError when the file is not a whole cell."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return CellInfo.model_validate_json(metadata[_INFO])
+    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise WorkspaceError(
+            f"{path} is not a gapshift cell: {error}. Delete it and run the same command again."
+        ) from error
+
+
+def read_cell(path: Path) -> tuple[CellInfo, Records]:
+    """A cell's header and its records."""
+    info = read_cell_info(path)
+    table = pq.read_table(path, schema=RECORD_SCHEMA)
+    return info, Records(**{name: _column(table, name) for name in RECORD_SCHEMA.names})
+
+
+def _column(table: pa.Table, name: str) -> NDArray[Any]:
+    column = table.column(name)
+    if pa.types.is_string(column.type):
+        return np.array(column.to_pylist(), dtype=np.str_)
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def write_items(path: Path, table: pa.Table, cards: Sequence[CalibrationCard]) -> None:
+    """Write ``items.parquet`` (columns of ITEM_SCHEMA) with its calibration cards inside."""
+    text = "[" + ",".join(card.model_dump_json() for card in cards) + "]"
+    with atomic_path(path) as temporary:
+        pq.write_table(table.cast(ITEM_SCHEMA).replace_schema_metadata({_CARDS: text.encode()}), temporary)
+
+
+def read_items(path: Path) -> tuple[pa.Table, tuple[CalibrationCard, ...]]:
+    """``items.parquet`` and the calibration cards that travel in it.
+
+    Raises WorkspaceError when a column is missing.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise WorkspaceError(f"Cannot read {path}: {error}. Make it with `gapshift calibrate`.") from error
+    missing = [name for name in ("id", "level") if name not in table.column_names]
+    if missing:
+        raise WorkspaceError(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}.")
+    cards = json.loads((table.schema.metadata or {}).get(_CARDS, b"[]"))
+    return table, tuple(CalibrationCard.model_validate(card) for card in cards)

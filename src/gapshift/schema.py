@@ -1,0 +1,360 @@
+"""The nouns of gapshift: frozen, versioned, and free of torch and ONNX Runtime.
+
+Everything that crosses a stage boundary or lands on disk is defined here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gapshift.errors import SettingsError, UnknownNameError
+
+SCHEMA_VERSION = 1
+LEVELS = (1, 2, 3, 4, 5)
+
+Domain = Literal["vision"]
+Kind = Literal["equivalent", "lossy", "mistake", "stress"]
+CellStatus = Literal["ok", "error", "skipped", "not_applicable"]
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR", "NO DATA"]
+RecordStatus = Literal["ok", "nan_output", "unreadable", "error"]
+
+REFERENCE = "reference"
+"""Name of the environment without deviations."""
+TRAINING = "training"
+"""Name of the cell that holds a bundle's training-side answers."""
+
+
+class Frozen(BaseModel):
+    """Immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+# --------------------------------------------------------------------------- items
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One labelled input. ``id`` is the same on every run and machine.
+
+    ``label`` indexes the data set's classes; ``level`` is a rating 1-5 that came
+    with the data, if one did; ``group`` names a cluster or subpopulation.
+    """
+
+    id: str
+    label: int
+    split: str = "all"
+    group: str | None = None
+    level: int | None = None
+
+
+# ------------------------------------------------------------------------ contract
+
+
+class Resize(Frozen):
+    """How an image reaches the model's size.
+
+    ``size`` is (height, width) in pixels. ``antialias`` widens the kernel when the
+    image shrinks (Pillow does by default; OpenCV's kernels cannot, its ``area`` is
+    a mean over pixels). With ``nearest`` it means nothing.
+    ``fit``: ``squash`` to the size; ``crop`` the centre after resizing the shorter
+    side; ``letterbox`` into the size with zero padding.
+    """
+
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    library: Literal["pillow", "opencv"] = "pillow"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "area"] = "bilinear"
+    antialias: bool = True
+    fit: Literal["squash", "crop", "letterbox"] = "squash"
+
+    @model_validator(mode="after")
+    def _library_has_the_kernel(self) -> Self:
+        has = {
+            "pillow": ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
+            "opencv": ("nearest", "bilinear", "bicubic", "lanczos", "area"),
+        }[self.library]
+        if self.interpolation not in has:
+            raise ValueError(f"{self.library} has no {self.interpolation!r} kernel; it has {', '.join(has)}")
+        if self.library == "opencv" and self.antialias and self.interpolation not in ("nearest", "area"):
+            raise ValueError(
+                f"opencv's {self.interpolation!r} does not antialias; set antialias = false or library = 'pillow'"
+            )
+        plain = ("nearest", "bilinear", "bicubic")
+        if self.library == "pillow" and not self.antialias and self.interpolation not in plain:
+            raise ValueError(f"pillow without antialias has {', '.join(plain)}, not {self.interpolation!r}")
+        return self
+
+
+class Preprocessing(Frozen):
+    """From an item's raw form to the model's input: (pixels * scale - mean) / std.
+
+    ``scale`` multiplies 0-255 pixels. ``mean`` and ``std`` hold one value, or one per
+    channel in the order of ``color``. ``jpeg_quality`` re-encodes every image before
+    the rest (a camera or an upload path that does).
+    """
+
+    decoder: Literal["pillow", "opencv"] = "pillow"
+    color: Literal["RGB", "BGR", "L"] = "RGB"
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    resize: Resize
+    scale: Annotated[float, Field(gt=0)] = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    dtype: Literal["float32", "float16", "uint8"] = "float32"
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the prepared image."""
+        return 1 if self.color == "L" else 3
+
+    @model_validator(mode="after")
+    def _one_value_or_one_per_channel(self) -> Self:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(f"{name} has {len(values)} values; {self.color} takes 1 or {self.channels}")
+        return self
+
+
+class ModelInterface(Frozen):
+    """Names of the graph's input and output, and what the output means.
+
+    ``labels[i]`` names the class of score ``i``; ``output_kind`` says whether scores
+    are logits (softmax gives confidences) or probabilities.
+    """
+
+    input: str
+    output: str
+    output_kind: Literal["logits", "probabilities"] = "logits"
+    labels: tuple[str, ...] = Field(min_length=2)
+
+
+class Contract(Frozen):
+    """What training did to an input and what the model's outputs mean."""
+
+    schema_version: Literal[1] = 1
+    domain: Domain = "vision"
+    preprocessing: Preprocessing
+    model: ModelInterface
+
+
+# -------------------------------------------------------------------- environments
+
+
+class Precision(Frozen):
+    """The number format that a deployment asks for.
+
+    ``int8-qdq`` is static quantisation with QuantizeLinear/DequantizeLinear pairs.
+    ``bfloat16-emulated`` rounds inside a float32 graph and is called so everywhere.
+    """
+
+    format: Literal["float32", "float16", "bfloat16-emulated", "int8-dynamic", "int8-qdq"] = "float32"
+    per_channel: bool = False
+    calibrator: Literal["minmax", "entropy", "percentile"] = "minmax"
+
+
+class Runtime(Frozen):
+    """What executes the graph. ``precision_hint`` is OpenVINO's own (null: its default)."""
+
+    engine: Literal["onnxruntime", "onnx-reference", "openvino"] = "onnxruntime"
+    provider: str = "CPUExecutionProvider"
+    optimization: Literal["all", "extended", "basic", "disabled"] = "all"
+    intra_op_threads: Annotated[int, Field(ge=1)] = 2
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    precision_hint: Literal["f32", "bf16", "f16"] | None = None
+
+
+class Deployment(Frozen):
+    """Everything that a deployment settles. Deviations are dotted keys into it."""
+
+    preprocessing: Preprocessing
+    precision: Precision = Precision()
+    runtime: Runtime = Runtime()
+
+    def deviate(self, deviations: Mapping[str, Any]) -> Deployment:
+        """This deployment with each dotted key set to its value.
+
+        Raises UnknownNameError for a key that does not exist (with the nearest ones)
+        and SettingsError for a value it cannot take, or a combination that contradicts
+        itself.
+
+        >>> base = Deployment(preprocessing=Preprocessing(resize=Resize(size=(8, 8))))
+        >>> base.deviate({"runtime.batch_size": 1}).runtime.batch_size
+        1
+        """
+        tree = self.model_dump(mode="json")
+        valid = tuple(_leaves(tree))
+        for key, value in deviations.items():
+            if key not in valid:
+                raise UnknownNameError(
+                    "deviation", key, valid, "Deviations are dotted keys such as 'runtime.batch_size'."
+                )
+            *parents, last = key.split(".")
+            node = tree
+            for parent in parents:
+                node = node[parent]
+            node[last] = value
+        try:
+            return Deployment.model_validate(tree)
+        except ValidationError as error:
+            raise SettingsError(_first_problem(error)) from error
+
+    def differences(self, other: Deployment) -> dict[str, Any]:
+        """Dotted keys whose value in ``other`` is not this one's, with that value."""
+        mine, theirs = _leaves(self.model_dump(mode="json")), _leaves(other.model_dump(mode="json"))
+        return {key: theirs[key] for key in mine if mine[key] != theirs[key]}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        leaves |= _leaves(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return leaves
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+    return f"{where}: {message}{got}"
+
+
+class Environment(Frozen):
+    """A named set of deviations from the contract, of one kind.
+
+    ``summary`` says in one sentence where it is met in practice. ``subsample`` marks
+    runtimes so slow that they answer a level-stratified sample, whose n is stated.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    kind: Kind
+    summary: str
+    deviations: dict[str, Any] = Field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    subsample: bool = False
+
+
+# ------------------------------------------------------------------ bundles, cells
+
+
+class Bundle(Frozen):
+    """An ONNX file and where it comes from. ``path`` is relative to the run folder
+    (bundles made by a study) or absolute (a user's own model)."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    path: str
+    sha256: str
+    contract: Contract
+    domain: Domain = "vision"
+    task: str = "task"
+    regime: str | None = None
+    seed: int | None = None
+    family: str | None = None
+
+
+class Execution(Frozen):
+    """What really ran.
+
+    ``providers`` counts nodes per provider. ``dtypes`` maps each compute operator to
+    ``{format: number of nodes}`` as executed. ``matches`` is False when a format was
+    asked for and another one ran; ``requested`` and ``executed`` name both.
+    """
+
+    engine: str
+    provider: str
+    providers: dict[str, int] = Field(default_factory=dict)
+    dtypes: dict[str, dict[str, int]] = Field(default_factory=dict)
+    requested: str = "float32"
+    executed: str = "float32"
+    matches: bool = True
+    versions: dict[str, str] = Field(default_factory=dict)
+    cpu_flags: tuple[str, ...] = ()
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class CellInfo(Frozen):
+    """A cell's header; it travels in the metadata of the cell's Parquet file.
+
+    ``key`` is the content address: model, contract, deployment, items, calibration
+    items, seed and library versions. ``seconds`` is inference wall time.
+    """
+
+    schema_version: Literal[1] = 1
+    key: str
+    bundle: str
+    environment: str
+    status: CellStatus = "ok"
+    reason: str = ""
+    execution: Execution | None = None
+    seconds: float = 0.0
+    items_per_second: float = 0.0
+
+
+class CalibrationCard(Frozen):
+    """What stands behind the levels of one task.
+
+    ``split_half`` is the Spearman-Brown reliability over halves of the responders
+    split by run (null where the levels were given). ``gated_bands`` are the groups of
+    levels that are reliable enough to be judged apart. ``tie_share`` is the share of
+    items whose level was settled by the hash of their id.
+    """
+
+    task: str
+    engine: str
+    items: int
+    responders: int
+    guessing: float | None = None
+    split_half: float | None = None
+    rank_correlation_py_irt: float | None = None
+    gated_bands: tuple[tuple[int, ...], ...] = ((1,), (2,), (3,), (4,), (5,))
+    tie_share: float = 0.0
+    source: str = "responders"
+    circular: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class DataSource(Frozen):
+    """Where a run's items come from: a reader's name or a path, and how to split."""
+
+    source: str
+    split: str | None = None
+    limit_per_class: int | None = None
+    train_fraction: float | None = None
+
+
+class RunPlan(Frozen):
+    """Everything that was planned before the first cell ran (``run.json``).
+
+    ``deployments`` are the environments that the user named: they are gated.
+    """
+
+    schema_version: Literal[1] = 1
+    command: str
+    data: DataSource
+    bundles: tuple[Bundle, ...]
+    environments: tuple[Environment, ...]
+    deployments: tuple[str, ...] = ()
+    margin_pp: Annotated[float, Field(gt=0, lt=100)] = 2.0
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    seed: int = 0
+    strict: bool = False
+    allow_unlevelled: bool = False
+    notes: tuple[str, ...] = ()

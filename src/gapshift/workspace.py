@@ -1,0 +1,121 @@
+"""A run's folder: who lies where, which cells exist, what happened when.
+
+RUN/run.json             the plan (RunPlan)
+RUN/items.parquet        difficulty per item, calibration cards inside
+RUN/bundles/NAME.onnx    models, NAME.answers.parquet their training-side answers
+RUN/records/*.parquet    one file per cell
+RUN/journal.jsonl        events, appended
+RUN/summary.json, report.html, report.md, junit.xml
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gapshift.errors import WorkspaceError
+from gapshift.records import Records, read_cell, read_cell_info, write_cell, write_text
+from gapshift.schema import CellInfo, RunPlan
+
+
+class Workspace:
+    """Paths and atomic files of one run folder."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    @property
+    def plan_path(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def items_path(self) -> Path:
+        return self.root / "items.parquet"
+
+    @property
+    def bundles(self) -> Path:
+        return self.root / "bundles"
+
+    @property
+    def records(self) -> Path:
+        return self.root / "records"
+
+    def bundle_path(self, path: str) -> Path:
+        """Where a bundle's ONNX file lies: inside the run, or at its absolute path."""
+        return self.root / path
+
+    def answers_path(self, bundle: str) -> Path:
+        """A bundle's training-side answers (training and held-out items)."""
+        return self.bundles / f"{bundle}.answers.parquet"
+
+    def cell_path(self, bundle: str, environment: str) -> Path:
+        return self.records / f"{bundle}--{environment}.parquet"
+
+    # ------------------------------------------------------------------- the plan
+
+    def write_plan(self, plan: RunPlan) -> None:
+        write_text(self.plan_path, plan.model_dump_json(indent=1) + "\n")
+
+    def read_plan(self) -> RunPlan:
+        """Raises WorkspaceError where there is none, or one this version cannot read."""
+        try:
+            return RunPlan.model_validate_json(self.plan_path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise WorkspaceError(
+                f"{self.root} is not a run folder: it has no run.json. "
+                "Make one with `gapshift study` or `gapshift check`."
+            ) from error
+        except ValidationError as error:
+            raise WorkspaceError(f"{self.plan_path} cannot be read: {error}") from error
+
+    # ---------------------------------------------------------------------- cells
+
+    def finished(self, bundle: str, environment: str, key: str) -> bool:
+        """Whether this very cell (same content address) already ran to an end.
+
+        Errors and skipped cells are tried again.
+        """
+        path = self.cell_path(bundle, environment)
+        if not path.exists():
+            return False
+        try:
+            info = read_cell_info(path)
+        except WorkspaceError:
+            return False
+        return info.key == key and info.status in ("ok", "not_applicable")
+
+    def write_cell(self, info: CellInfo, records: Records | None = None) -> None:
+        write_cell(self.cell_path(info.bundle, info.environment), info, records)
+
+    def read_cell(self, bundle: str, environment: str) -> tuple[CellInfo, Records] | None:
+        """One cell, or None where it never ran."""
+        path = self.cell_path(bundle, environment)
+        return read_cell(path) if path.exists() else None
+
+    def read_answers(self, bundle: str) -> tuple[CellInfo, Records] | None:
+        """A bundle's training-side answers, or None where it came without."""
+        path = self.answers_path(bundle)
+        return read_cell(path) if path.exists() else None
+
+    # -------------------------------------------------------------------- journal
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Append one event with its UTC time to the journal."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with (self.root / "journal.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": now, "event": event, **fields}) + "\n")
+
+    def journal(self) -> Iterator[dict[str, Any]]:
+        """Events in order; a line cut short by a kill is left out."""
+        path = self.root / "journal.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
