@@ -1,0 +1,94 @@
+"""The catalog of named environments: one TOML entry each, one file per axis.
+
+    [int8-dynamic]
+    kind = "lossy"                      # equivalent | lossy | mistake | stress
+    groups = ["precision", "mobile"]
+    summary = "One sentence: where it is met in practice."
+    [int8-dynamic.deviations]
+    "precision.format" = "int8-dynamic"
+
+A user's own environments have the same form, in any TOML file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from gapshift.errors import GapshiftError, SettingsError, UnknownNameError
+from gapshift.schema import REFERENCE, TRAINING, Deployment, Environment, Preprocessing, Resize
+from gapshift.settings import read_toml, validate
+
+REFERENCE_ENVIRONMENT = Environment(
+    name=REFERENCE, kind="equivalent", summary="The ONNX file as given, on ONNX Runtime's CPU provider."
+)
+
+
+@cache
+def catalog() -> Mapping[str, Environment]:
+    """Every environment that ships with gapshift, by name."""
+    entries: dict[str, Environment] = {}
+    for file in sorted(files(__name__).iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".toml"):
+            entries |= _parse(tomllib.loads(file.read_text(encoding="utf-8")), file.name)
+    return MappingProxyType(entries)
+
+
+def load(path: Path) -> dict[str, Environment]:
+    """The environments of a user's TOML file, by name. Raises SettingsError, UnknownNameError."""
+    tree = read_toml(path)
+    return _parse(tree.get("environments", tree), str(path))
+
+
+def select(
+    names: Iterable[str] = (), groups: Iterable[str] = (), extra: Mapping[str, Environment] | None = None
+) -> tuple[Environment, ...]:
+    """Environments by name and by group, in catalog order; all of them when nothing is named.
+
+    A kind (``equivalent``) is a group too. ``extra`` holds a user's own, which win over
+    the catalog's. Raises UnknownNameError with the nearest names.
+    """
+    known = {**catalog(), **(extra or {})}
+    names, groups = tuple(names), tuple(groups)
+    valid_groups = {group for environment in known.values() for group in (*environment.groups, environment.kind)}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("environment", name, known, "`gapshift envs list` describes them.")
+    for group in groups:
+        if group not in valid_groups:
+            raise UnknownNameError("environment group", group, valid_groups)
+    everything = not names and not groups
+    return tuple(
+        environment
+        for environment in known.values()
+        if everything or environment.name in names or {environment.kind, *environment.groups} & set(groups)
+    )
+
+
+def _parse(tree: Mapping[str, Any], where: str) -> dict[str, Environment]:
+    entries = {}
+    for name, entry in tree.items():
+        if not isinstance(entry, dict):
+            raise SettingsError(f"{where}: {name!r} is not a table; an environment is a [{name}] table.")
+        if name in (REFERENCE, TRAINING):
+            raise SettingsError(f"{where}: the name {name!r} is taken; call the environment something else.")
+        environment = validate(Environment, {"name": name, **entry}, f"{where} [{name}]")
+        _check_deviations(environment, where)
+        entries[name] = environment
+    return entries
+
+
+def _check_deviations(environment: Environment, where: str) -> None:
+    """A typo in a deviation is found when the file is read, not when the cell runs."""
+    if not environment.deviations:
+        raise SettingsError(f"{where} [{environment.name}]: no deviations; name at least one.")
+    sample = Deployment(preprocessing=Preprocessing(resize=Resize(size=(32, 32))))
+    try:
+        sample.deviate(environment.deviations)
+    except GapshiftError as error:
+        raise SettingsError(f"{where} [{environment.name}]: {error}") from error

@@ -1,0 +1,45 @@
+"""Statistics of paired answers: pure functions, each with its source and a doctest."""
+
+from gapshift.reports.statistics.ability import ability, ability_shift, predicted_drop
+from gapshift.reports.statistics.base import Estimate
+from gapshift.reports.statistics.bootstrap import stratified_mean
+from gapshift.reports.statistics.calibration import debiased_ece, ece_difference, plain_ece
+from gapshift.reports.statistics.compound import mover_difference
+from gapshift.reports.statistics.multiple import benjamini_hochberg, holm
+from gapshift.reports.statistics.paired import (
+    cluster_interval,
+    cluster_test,
+    mcnemar_midp,
+    score_test,
+    tango_interval,
+)
+from gapshift.reports.statistics.power import items_for_zero, items_to_decide
+from gapshift.reports.statistics.proportions import clopper_pearson, wilson
+from gapshift.reports.statistics.seeds import over_seeds_and_items, paired_contrast
+from gapshift.reports.statistics.slope import loss_slope
+
+__all__ = [
+    "Estimate",
+    "ability",
+    "ability_shift",
+    "benjamini_hochberg",
+    "clopper_pearson",
+    "cluster_interval",
+    "cluster_test",
+    "debiased_ece",
+    "ece_difference",
+    "holm",
+    "items_for_zero",
+    "items_to_decide",
+    "loss_slope",
+    "mcnemar_midp",
+    "mover_difference",
+    "over_seeds_and_items",
+    "paired_contrast",
+    "plain_ece",
+    "predicted_drop",
+    "score_test",
+    "stratified_mean",
+    "tango_interval",
+    "wilson",
+]

@@ -77,6 +77,10 @@ class Records:
     def __len__(self) -> int:
         return len(self.item_id)
 
+    def take(self, rows: NDArray[np.intp]) -> Records:
+        """The given rows, in the given order."""
+        return Records(**{name: getattr(self, name)[rows] for name in Records.__dataclass_fields__})
+
 
 def records_from_scores(items: Sequence[Item], scores: NDArray[np.floating], probabilities: bool) -> Records:
     """Records of one cell from its raw scores, shape (n, K).

@@ -332,12 +332,18 @@ class CalibrationCard(Frozen):
 
 
 class DataSource(Frozen):
-    """Where a run's items come from: a reader's name or a path, and how to split."""
+    """Where a run's items come from: a reader's name (``digits``) or a path.
+
+    ``split`` picks one of the splits that the data has. The other fields matter to a
+    study: how many items a class it takes (null: all), and the share that trains where
+    the data has no splits of its own.
+    """
 
     source: str
     split: str | None = None
-    limit_per_class: int | None = None
-    train_fraction: float | None = None
+    train_per_class: Annotated[int, Field(ge=1)] | None = None
+    test_per_class: Annotated[int, Field(ge=1)] | None = None
+    train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class RunPlan(Frozen):
@@ -349,6 +355,7 @@ class RunPlan(Frozen):
     schema_version: Literal[1] = 1
     command: str
     data: DataSource
+    calibration_data: DataSource | None = None
     bundles: tuple[Bundle, ...]
     environments: tuple[Environment, ...]
     deployments: tuple[str, ...] = ()

@@ -73,6 +73,18 @@ class Workspace:
         except ValidationError as error:
             raise WorkspaceError(f"{self.plan_path} cannot be read: {error}") from error
 
+    # --------------------------------------------------------------------- stages
+
+    def is_done(self, stage: str, key: str) -> bool:
+        """Whether ``stage`` ended with exactly these inputs (``key`` is their digest)."""
+        mark = self.root / ".stages" / stage
+        return mark.exists() and mark.read_text(encoding="utf-8") == key
+
+    def mark_done(self, stage: str, key: str) -> None:
+        """Say so; the last act of a stage."""
+        write_text(self.root / ".stages" / stage, key)
+        self.log("stage", stage=stage)
+
     # ---------------------------------------------------------------------- cells
 
     def finished(self, bundle: str, environment: str, key: str) -> bool:

@@ -1,0 +1,233 @@
+"""The pytest plugin: options, the one judged run, a test per environment and level, a summary.
+
+It is loaded in every pytest session of every user, so it imports nothing heavy at its top.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_RUN_FOLDER = pytest.StashKey[Path]()
+DEMO_RUN = Path("runs/demo")
+SHORT_FORMS = ("model", "data", "environment")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One option group with one prefix."""
+    group = parser.getgroup("gapshift", "deployment tests of an ONNX model")
+    group.addoption("--gapshift-model", metavar="ONNX", help="the model to test (default: the demo's bundles)")
+    group.addoption("--gapshift-data", metavar="DATA", help="labelled evaluation set: folder, table, .npz, CIFAR files")
+    group.addoption("--gapshift-split", metavar="NAME", help="which of the data's splits to judge (default: test)")
+    group.addoption("--gapshift-contract", metavar="TOML", help="contract.toml, for a model without one inside")
+    group.addoption("--gapshift-items", metavar="PARQUET", help="items.parquet with the evaluation set's levels")
+    group.addoption("--gapshift-calibration-data", metavar="DATA", help="items for the static quantiser (never judged)")
+    group.addoption(
+        "--gapshift-environment",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="an environment that you deploy to: evaluated and gated (repeatable)",
+    )
+    group.addoption(
+        "--gapshift-group",
+        action="append",
+        default=[],
+        metavar="GROUP",
+        help="environments of a group or kind (repeatable)",
+    )
+    group.addoption("--gapshift-environment-file", metavar="TOML", help="environments of your own")
+    group.addoption(
+        "--gapshift-margin",
+        type=float,
+        default=2.0,
+        metavar="PP",
+        help="largest acceptable drop per level in percentage points (default: 2)",
+    )
+    group.addoption("--gapshift-report", metavar="DIR", help="run folder (default: runs/check-MODEL)")
+    group.addoption("--gapshift-strict", action="store_true", help="skipped environments and floors decide too")
+    group.addoption(
+        "--gapshift-allow-unlevelled",
+        action="store_true",
+        help="accept a verdict over all items where levels are unreliable",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, so that --strict-markers accepts it."""
+    config.addinivalue_line("markers", "gapshift: a judgement of a model in a deployment environment")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one test reports: one bundle in one environment at one level. ``level`` is None for the whole run."""
+
+    bundle: str
+    environment: str
+    level: int
+
+
+@pytest.fixture(scope="session")
+def gapshift_run(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The summary of the whole run, evaluated and judged once however many workers ask."""
+    from filelock import FileLock
+
+    from gapshift.errors import GapshiftError
+
+    config = request.config
+    folder = _run_folder(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    session = folder / f".session-{_session_id(config)}"
+    try:
+        with FileLock(folder / ".lock"):
+            if not session.exists():
+                _evaluate(config, folder)
+                for old in folder.glob(".session-*"):
+                    old.unlink()
+                session.touch()
+    except GapshiftError as error:
+        pytest.fail(str(error), pytrace=False)
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test per bundle, environment and level for every test that asks for ``gapshift_judged``."""
+    if "gapshift_judged" not in metafunc.fixturenames:
+        return
+    judged = _planned(metafunc.config)
+    several = len({one.bundle for one in judged}) > 1
+    ids = [f"{one.bundle}-" * several + f"{one.environment}-level{one.level}" for one in judged]
+    metafunc.parametrize("gapshift_judged", judged, ids=ids)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Drops per level, and where the report lies."""
+    folder = config.stash.get(_RUN_FOLDER, None)
+    if folder is None or not (folder / "summary.json").exists():
+        return
+    from gapshift.reports.renderers.console import render_console
+
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    terminalreporter.section("gapshift")
+    terminalreporter.write_line(render_console(summary, width=terminalreporter._tw.fullwidth, color=False))
+    terminalreporter.write_line(f"report: {folder / 'report.html'}")
+
+
+# ------------------------------------------------------------------------------ the run
+
+
+def _option(config: pytest.Config, name: str) -> Any:
+    """An option by its short form, where the suite itself is the target, or by its long one."""
+    short = config.getoption(f"--{name}", default=None) if name in SHORT_FORMS else None
+    return short or config.getoption(f"--gapshift-{name}")
+
+
+def _path(config: pytest.Config, name: str) -> Path | None:
+    value = _option(config, name)
+    return Path(value) if value else None
+
+
+def _run_folder(config: pytest.Config) -> Path:
+    model, report = _option(config, "model"), _option(config, "report")
+    if not model:
+        return Path(report) if report else DEMO_RUN
+    return Path(report) if report else Path("runs") / f"check-{Path(model).stem}"
+
+
+def _session_id(config: pytest.Config) -> str:
+    """The same for every worker of one pytest run."""
+    worker = getattr(config, "workerinput", None)
+    return str(worker["testrunuid"]) if worker else f"main-{id(config)}"
+
+
+def _evaluate(config: pytest.Config, folder: Path) -> None:
+    if not _option(config, "model"):
+        _demo(folder)
+        return
+    from gapshift.flows.check import check
+
+    check(_request(config, folder))
+
+
+def _request(config: pytest.Config, folder: Path) -> Any:
+    from gapshift.flows.check import CheckRequest
+    from gapshift.schema import DataSource
+
+    calibration = _option(config, "calibration-data")
+    return CheckRequest(
+        model=Path(_option(config, "model")),
+        data=DataSource(source=_option(config, "data"), split=_option(config, "split")),
+        out=folder,
+        contract=_path(config, "contract"),
+        environments=tuple(_option(config, "environment")),
+        groups=tuple(_option(config, "group")),
+        environment_file=_path(config, "environment-file"),
+        items=_path(config, "items"),
+        calibration_data=DataSource(source=calibration) if calibration else None,
+        margin_pp=_option(config, "margin"),
+        strict=_option(config, "strict"),
+        allow_unlevelled=_option(config, "allow-unlevelled"),
+    )
+
+
+def _demo(folder: Path) -> None:
+    from gapshift.flows.demo import demo_settings
+    from gapshift.flows.study import save_settings, study
+    from gapshift.workspace import Workspace
+
+    workspace = Workspace(folder)
+    save_settings(workspace, demo_settings())
+    study(workspace)
+
+
+# --------------------------------------------------------------------- what is planned
+
+
+def _planned(config: pytest.Config) -> list[Judged]:
+    """Every judgement of the planned run, known before anything runs."""
+    from gapshift.errors import GapshiftError
+    from gapshift.schema import LEVELS
+
+    if bool(_option(config, "model")) != bool(_option(config, "data")):
+        raise pytest.UsageError("--model and --data go together: an ONNX file and a labelled evaluation set.")
+    config.stash[_RUN_FOLDER] = _run_folder(config)
+    try:
+        cells = _user_cells(config) if _option(config, "model") else _demo_cells()
+    except GapshiftError as error:
+        raise pytest.UsageError(str(error)) from error
+    return [Judged(bundle, environment, level) for bundle, environment in cells for level in LEVELS]
+
+
+def _user_cells(config: pytest.Config) -> list[tuple[str, str]]:
+    from gapshift.flows.check import selected, user_bundle
+
+    names, groups = tuple(_option(config, "environment")), tuple(_option(config, "group"))
+    bundle = user_bundle(Path(_option(config, "model")), _path(config, "contract"))
+    return [(bundle.name, e.name) for e in selected(names, groups, _path(config, "environment-file"))]
+
+
+def _demo_cells() -> list[tuple[str, str]]:
+    from gapshift.flows.demo import demo_settings
+    from gapshift.flows.stages import model_runs
+    from gapshift.flows.study import planned_environments
+
+    settings = demo_settings()
+    return [(run.name, e.name) for run in model_runs(settings) for e in planned_environments(settings)]
+
+
+# ---------------------------------------------------------------------- reading verdicts
+
+
+def find_cell(summary: Mapping[str, Any], bundle: str, environment: str) -> Mapping[str, Any]:
+    """A cell of the summary. Raises LookupError where the run does not have it."""
+    for cell in summary["cells"]:
+        if cell["bundle"] == bundle and cell["environment"] == environment:
+            found: Mapping[str, Any] = cell
+            return found
+    raise LookupError(f"The run has no cell of {bundle} in {environment}: it was planned and did not run.")

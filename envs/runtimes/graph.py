@@ -1,0 +1,178 @@
+"""What a graph computes with: each compute operator and its number format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx
+from onnx import TensorProto
+
+INTEGER_OPERATORS = frozenset(
+    [
+        "ConvInteger",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearConvTranspose",
+        "QLinearMatMul",
+        "QGemm",
+        "QAttention",
+        "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeLSTM",
+    ]
+)
+FLOAT_OPERATORS = frozenset(
+    [
+        "Conv",
+        "FusedConv",
+        "NhwcFusedConv",
+        "NhwcConv",
+        "ConvTranspose",
+        "MatMul",
+        "FusedMatMul",
+        "TransposeMatMul",
+        "Gemm",
+        "FusedGemm",
+        "Einsum",
+        "Attention",
+        "MultiHeadAttention",
+        "GroupQueryAttention",
+        "PackedAttention",
+        "LSTM",
+        "GRU",
+        "RNN",
+        "MatMulNBits",
+    ]
+)
+COMPUTE_OPERATORS = INTEGER_OPERATORS | FLOAT_OPERATORS
+
+_FORMATS: dict[int, str] = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.BFLOAT16: "bfloat16",
+    TensorProto.DOUBLE: "float64",
+    TensorProto.INT8: "int8",
+    TensorProto.UINT8: "int8",
+}
+# Operators whose result has a type of its own rather than that of the first input.
+_MOVES = frozenset(
+    [
+        "Reshape",
+        "Transpose",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "MaxPool",
+        "Slice",
+        "Gather",
+        "Concat",
+        "Expand",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedGraph:
+    """What a session runs. ``nodes`` are (operator, format) of compute nodes;
+    ``providers`` counts all nodes per provider; ``strays`` counts compute nodes that a
+    provider other than the asked one runs; ``roundings`` counts Casts to bfloat16
+    that round to nearest even."""
+
+    nodes: tuple[tuple[str, str], ...]
+    providers: Mapping[str, int]
+    strays: Mapping[str, int] = field(default_factory=dict)
+    roundings: int = 0
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def formats(self) -> Counter[str]:
+        """Number of compute nodes per format."""
+        return Counter(form for _, form in self.nodes)
+
+    def dtypes(self) -> dict[str, dict[str, int]]:
+        """Operator to {format: number of nodes}."""
+        table: dict[str, Counter[str]] = {}
+        for operator, form in self.nodes:
+            table.setdefault(operator, Counter())[form] += 1
+        return {operator: dict(counts) for operator, counts in sorted(table.items())}
+
+
+def stored_nodes(model: onnx.ModelProto) -> tuple[tuple[str, str], ...]:
+    """(operator, format) as the file means them: a float operator whose two factors
+    come from DequantizeLinear is stored in int8."""
+    return _nodes(model, fused=True)
+
+
+def executed_nodes(model: onnx.ModelProto) -> tuple[tuple[str, str], ...]:
+    """(operator, format) as the graph runs when no further pass rewrites it: a float
+    operator between DequantizeLinear and QuantizeLinear runs in float."""
+    return _nodes(model, fused=False)
+
+
+def roundings(model: onnx.ModelProto) -> int:
+    """Number of Casts to bfloat16."""
+    return sum(node.op_type == "Cast" and _attribute(node, "to") == TensorProto.BFLOAT16 for node in model.graph.node)
+
+
+def _nodes(model: onnx.ModelProto, *, fused: bool) -> tuple[tuple[str, str], ...]:
+    graph = _Graph(model.graph)
+    return tuple(
+        (node.op_type, graph.format_of(node, fused=fused))
+        for node in model.graph.node
+        if node.op_type in COMPUTE_OPERATORS
+    )
+
+
+class _Graph:
+    """Element types of a graph's tensors, by declaration or by following producers."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._types: dict[str, int] = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if value.type.tensor_type.elem_type:
+                self._types.setdefault(value.name, value.type.tensor_type.elem_type)
+        self._producers = {name: node for node in graph.node for name in node.output}
+        for node in graph.node:  # in topological order: inputs are known before outputs
+            for name in node.output:
+                self._types.setdefault(name, self._result_type(node))
+
+    def format_of(self, node: onnx.NodeProto, *, fused: bool) -> str:
+        if node.op_type in INTEGER_OPERATORS:
+            return "int8"
+        if fused and all(self._dequantized(name) for name in node.input[:2]):
+            return "int8"
+        types = (self._types.get(name, 0) for name in (*node.input[1:2], *node.input[:1]))
+        form = next((_FORMATS[kind] for kind in types if kind in _FORMATS), "unknown")
+        if node.op_type == "MatMulNBits":
+            form = _FORMATS.get(self._types.get(node.input[0], 0), "unknown")
+            return f"{form}, int{_attribute(node, 'bits') or 4} weights"
+        return form
+
+    def _dequantized(self, name: str) -> bool:
+        node = self._producers.get(name)
+        while node is not None and node.op_type in _MOVES:
+            node = self._producers.get(node.input[0])
+        return node is not None and node.op_type == "DequantizeLinear"
+
+    def _result_type(self, node: onnx.NodeProto) -> int:
+        match node.op_type:
+            case "Cast":
+                return int(_attribute(node, "to") or 0)
+            case "QuantizeLinear":
+                zero = node.input[2] if len(node.input) > 2 else ""
+                return self._types.get(zero, int(TensorProto.UINT8))
+            case "DequantizeLinear":
+                return self._types.get(node.input[1], 0)
+            case "Shape" | "Size":
+                return int(TensorProto.INT64)
+            case "Constant":
+                value = next((a.t.data_type for a in node.attribute if a.name == "value"), 0)
+                return int(value)
+        return self._types.get(node.input[0], 0) if node.input else 0
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> int | None:
+    return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), None)

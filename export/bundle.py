@@ -1,0 +1,189 @@
+"""A bundle: the ONNX file with everything stamped in, its training-side answers beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gapshift.errors import EvaluationError
+from gapshift.export.model_file import describe
+from gapshift.export.model_file import sha256 as file_sha256
+from gapshift.export.parity import Parity, check_parity
+from gapshift.export.stamp import check_against, stamp
+from gapshift.export.torch_onnx import to_onnx
+from gapshift.records import Records, atomic_path, records_from_scores, write_cell
+from gapshift.schema import TRAINING, Bundle, CellInfo, Contract, Execution, Item, canonical_json, digest
+from gapshift.workspace import Workspace
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The network's own scores (n, K) on held-out *and* training items, in one order."""
+
+    items: Sequence[Item]
+    scores: NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """P_r: how often training drew each item; ``weights`` (n,) sum to 1."""
+
+    item_ids: Sequence[str]
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a bundle comes from: regime, seed, family, training settings, task; device and
+    dtype that the network trained in, and the seconds it took."""
+
+    regime: str
+    seed: int
+    family: str
+    task: str
+    training: Mapping[str, Any]
+    device: str = "cpu"
+    dtype: str = "float32"
+    seconds: float = 0.0
+
+
+def export_bundle(
+    model: nn.Module,
+    *,
+    workspace: Workspace,
+    name: str,
+    contract: Contract,
+    images: NDArray[np.float32],
+    answers: Answers,
+    mix: Mix,
+    origin: Origin,
+) -> Bundle:
+    """Write NAME.onnx, NAME.answers.parquet and NAME.mix.parquet into RUN/bundles.
+
+    ``images`` (n, C, H, W), prepared by the contract, are for the parity check; at least 7.
+    Every file is atomic and the ONNX file comes last, so where it lies the bundle is whole.
+    Raises EvaluationError where export or parity fails, ContractError where the contract
+    does not fit the graph, WorkspaceError where the disk refuses.
+    """
+    _validate(answers, mix, contract)
+    path = workspace.bundles / f"{name}.onnx"
+    workspace.bundles.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        to_onnx(
+            model,
+            torch.from_numpy(images),
+            temporary,
+            input_name=contract.model.input,
+            output_name=contract.model.output,
+        )
+        check_against(contract, describe(temporary), model=name)
+        parity = check_parity(model, temporary, images, contract)
+        stamp(temporary, contract, _stamps(model, origin, answers, mix, parity))
+        sha256 = file_sha256(temporary)
+        write_cell(workspace.answers_path(name), _header(name, sha256, origin), _records(answers, contract))
+        write_mix(mix_path(workspace, name), mix)
+    return Bundle(
+        name=name,
+        path=str(path.relative_to(workspace.root)),
+        sha256=sha256,
+        contract=contract,
+        task=origin.task,
+        regime=origin.regime,
+        seed=origin.seed,
+        family=origin.family,
+    )
+
+
+def mix_path(workspace: Workspace, name: str) -> Path:
+    """Where a bundle's training mix lies."""
+    return workspace.bundles / f"{name}.mix.parquet"
+
+
+def write_mix(path: Path, mix: Mix) -> None:
+    """The items that training drew, with their weights (columns item_id, weight)."""
+    drawn = np.flatnonzero(mix.weights > 0).tolist()
+    table = pa.table(
+        {
+            "item_id": pa.array([mix.item_ids[i] for i in drawn], pa.string()),
+            "weight": pa.array(mix.weights[drawn], pa.float64()),
+        }
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 (hex) over the names and values of a network's weights."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def _stamps(model: nn.Module, origin: Origin, answers: Answers, mix: Mix, parity: Parity) -> dict[str, str]:
+    hashes = {
+        "weights": weights_digest(model),
+        "items": digest([item.id for item in answers.items]),
+        "mix": digest([[name, float(weight)] for name, weight in zip(mix.item_ids, mix.weights, strict=True)]),
+        "training": digest(dict(origin.training)),
+    }
+    return {
+        "regime": origin.regime,
+        "seed": str(origin.seed),
+        "family": origin.family,
+        "task": origin.task,
+        "training": canonical_json(dict(origin.training)),
+        "hashes": canonical_json(hashes),
+        "parity": canonical_json({"items": parity.items, "max_abs_difference": parity.max_abs_difference}),
+        "versions": canonical_json(_versions()),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {"torch": torch.__version__, "python": platform.python_version()}
+
+
+def _header(name: str, sha256: str, origin: Origin) -> CellInfo:
+    execution = Execution(
+        engine="torch",
+        provider=origin.device,
+        versions=_versions(),
+        settings={"training_dtype": origin.dtype},
+    )
+    return CellInfo(
+        key=digest([TRAINING, sha256]),
+        bundle=name,
+        environment=TRAINING,
+        execution=execution,
+        seconds=origin.seconds,
+    )
+
+
+def _records(answers: Answers, contract: Contract) -> Records:
+    return records_from_scores(answers.items, answers.scores, contract.model.output_kind == "probabilities")
+
+
+def _validate(answers: Answers, mix: Mix, contract: Contract) -> None:
+    classes = len(contract.model.labels)
+    if answers.scores.shape != (len(answers.items), classes):
+        raise EvaluationError(
+            f"Answers have shape {answers.scores.shape}; {len(answers.items)} items and {classes} labels "
+            f"make ({len(answers.items)}, {classes})."
+        )
+    if len(mix.item_ids) != len(mix.weights) or not np.isclose(mix.weights.sum(), 1.0) or (mix.weights < 0).any():
+        raise EvaluationError(
+            f"The training mix has {len(mix.item_ids)} ids and {len(mix.weights)} weights that sum to "
+            f"{mix.weights.sum():g}; it takes one weight per id, none negative, with sum 1."
+        )

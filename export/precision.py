@@ -1,0 +1,84 @@
+"""Precision variants: the same model in another number format, as a file of its own.
+
+A variant keeps the model's float32 inputs and outputs and its metadata.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from gapshift.errors import EvaluationError, GapshiftError
+from gapshift.export.emulate import emulate_bfloat16
+from gapshift.export.model_file import read_model
+from gapshift.export.quantize import quantize_dynamic, quantize_static
+from gapshift.records import atomic_path
+from gapshift.schema import Precision
+
+
+def variant(
+    model: Path, precision: Precision, out: Path, *, calibration: Iterable[NDArray[Any]] | None, input_name: str
+) -> None:
+    """Write ``model`` in ``precision`` to ``out``, atomically.
+
+    ``calibration`` yields input batches as the model takes them, shape (n, C, H, W);
+    only ``int8-qdq`` reads it. Raises EvaluationError when the conversion fails or
+    calibration batches are missing, ModelFileError when ``model`` cannot be read.
+    """
+    source = read_model(model)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # converters warn about their own internals
+            converted = _convert(precision, calibration, input_name)(source)
+            data = _finished(converted, source).SerializeToString(deterministic=True)
+    except GapshiftError as error:
+        raise EvaluationError(f"Cannot convert {model} to {precision.format}: {error}") from error
+    except Exception as error:
+        raise EvaluationError(
+            f"Cannot convert {model} to {precision.format}: {type(error).__name__}: {error}. "
+            "Leave environments of this format out, or convert the model yourself and check the result."
+        ) from error
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(data)
+
+
+def _convert(
+    precision: Precision, calibration: Iterable[NDArray[Any]] | None, input_name: str
+) -> Callable[[onnx.ModelProto], onnx.ModelProto]:
+    match precision.format:
+        case "float32":
+            return lambda model: model
+        case "float16":
+            return _float16
+        case "bfloat16-emulated":
+            return emulate_bfloat16
+        case "int8-dynamic":
+            return lambda model: quantize_dynamic(model, precision.per_channel)
+        case "int8-qdq":
+            return lambda model: quantize_static(model, precision, calibration, input_name)
+
+
+def _float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)  # the converter works in place
+    converted: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True)
+    return converted
+
+
+def _finished(converted: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
+    """With the source's metadata, and in topological order, which converters leave behind."""
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    metadata = list(source.metadata_props)  # taken first: both may be the same model
+    del converted.metadata_props[:]
+    converted.metadata_props.extend(metadata)
+    ONNXModel(converted).topological_sort()
+    onnx.checker.check_model(converted)
+    return converted

@@ -1,0 +1,174 @@
+"""What one cell's pairs say, level by level, as the plain values of ``summary.json``.
+
+Shares are fractions of 0-1; keys that end in ``_pp`` are percentage points. A level
+without items, or a quantity without a definition there, is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapshift.reports.counts import Counts, count
+from gapshift.reports.floor import at_floor
+from gapshift.reports.gate import Rule, drop_interval, fail_p
+from gapshift.reports.load import ALL_LEVELS, Pairs, RatedItems, strata
+from gapshift.reports.statistics import (
+    Estimate,
+    ability,
+    ability_shift,
+    clopper_pearson,
+    debiased_ece,
+    ece_difference,
+    loss_slope,
+    mcnemar_midp,
+    mover_difference,
+    predicted_drop,
+    stratified_mean,
+    wilson,
+)
+
+LEVEL_KEYS = ("all", *(str(level) for level in ALL_LEVELS))
+MIN_ECE_ITEMS = 30
+"""Fewer confidences than this give no calibration error."""
+RESAMPLES = 1000
+
+Json = dict[str, Any]
+
+
+def interval_json(value: Estimate | None, scale: float = 1.0) -> dict[str, float] | None:
+    """An estimate as {"estimate", "low", "high"}; null where it or an end is not finite."""
+    return None if value is None else value.scaled(scale).as_json()
+
+
+def by_level(counts: Mapping[str, Counts], value: Callable[[Counts], Any]) -> Json:
+    """``value`` of each level's counts; null where a level has no items."""
+    return {key: value(counts[key]) if counts[key].n else None for key in LEVEL_KEYS}
+
+
+def count_strata(pairs: Pairs) -> dict[str, Counts]:
+    """Counts under the keys ``all`` and ``1`` to ``5``."""
+    return {key: count(pairs.at(mask)) for key, mask in strata(pairs.level).items()}
+
+
+def empty_measurement() -> Json:
+    """The measurement of a cell that has no pairs: every value null, every count zero."""
+    null: Json = dict.fromkeys(LEVEL_KEYS)
+    zero: Json = dict.fromkeys(LEVEL_KEYS, 0)
+    names = ("accuracy", "reference_accuracy", "drop_pp", "loss", "gain", "predicted_drop_pp", "churn")
+    scalars = ("mean_drop_pp", "loss_slope", "tilt_pp", "ability_shift", "ece", "reference_ece", "ece_difference")
+    return {
+        "n": 0,
+        "n_by_level": dict(zero),
+        **{name: dict(null) for name in names},
+        **dict.fromkeys(scalars),
+        "floor": [],
+        "flips": {"right_to_wrong": dict(zero), "wrong_to_right": dict(zero)},
+        "tie_changes": 0,
+    }
+
+
+def measure(pairs: Pairs, items: RatedItems, rule: Rule, seed: int) -> Json:
+    """Everything that is measured of a cell from its pairs (see the module docstring)."""
+    if not len(pairs):
+        return empty_measurement()
+    counts = count_strata(pairs)
+    floor = [level for level in ALL_LEVELS if at_floor(counts[str(level)], rule.margin)]
+    return {
+        "n": len(pairs),
+        "n_by_level": {key: counts[key].n for key in LEVEL_KEYS},
+        "accuracy": by_level(counts, lambda c: c.still_right / c.n),
+        "reference_accuracy": by_level(counts, lambda c: c.right / c.n),
+        "drop_pp": by_level(counts, lambda c: _drop(c, rule)),
+        "mean_drop_pp": _mean_drop(pairs, rule, seed),
+        "loss": by_level(counts, lambda c: _share(c.lost, c.right)),
+        "gain": by_level(counts, lambda c: _share(c.gained, c.n - c.right)),
+        "loss_slope": interval_json(slope(counts)),
+        "tilt_pp": None if {1, 5} & set(floor) else interval_json(tilt(counts, rule), 100),
+        "floor": floor,
+        "churn": by_level(counts, lambda c: interval_json(clopper_pearson(c.changed, c.n))),
+        "flips": {
+            "right_to_wrong": {key: counts[key].lost for key in LEVEL_KEYS},
+            "wrong_to_right": {key: counts[key].gained for key in LEVEL_KEYS},
+        },
+        "tie_changes": counts["all"].tie_changes,
+        **_ability(pairs, items),
+        **_calibration(pairs, rule, seed),
+    }
+
+
+def _drop(counts: Counts, rule: Rule) -> Json | None:
+    drop = interval_json(drop_interval(counts, rule), 100)
+    return drop and {**drop, "p_change": mcnemar_midp(counts.lost, counts.gained), "p_fail": fail_p(counts, rule)}
+
+
+def _share(k: int, n: int) -> Json | None:
+    return interval_json(wilson(k, n)) if n else None
+
+
+def tilt(counts: Mapping[str, Counts], rule: Rule) -> Estimate | None:
+    """D(5) - D(1) as a fraction, by MOVER on the two Tango intervals; None without items at an end."""
+    ends = [counts["5"], counts["1"]]
+    if not all(end.n for end in ends):
+        return None
+    hard, easy = (drop_interval(end, rule) for end in ends)
+    return mover_difference(hard, easy)
+
+
+def slope(counts: Mapping[str, Counts]) -> Estimate:
+    """Log-odds of a loss per level, descriptive; not finite under ten losses."""
+    levels = [counts[str(level)] for level in ALL_LEVELS]
+    return loss_slope([c.lost for c in levels], [c.right for c in levels])
+
+
+def _mean_drop(pairs: Pairs, rule: Rule, seed: int) -> Json | None:
+    """Mean over the five levels of D, by a stratified paired bootstrap over items."""
+    if len(np.unique(pairs.level)) < len(ALL_LEVELS):
+        return None
+    lost = pairs.lost.astype(np.float64)
+    return interval_json(stratified_mean(lost, pairs.level, rule.level, RESAMPLES, seed), 100)
+
+
+def _ability(pairs: Pairs, items: RatedItems) -> Json:
+    """The ability shift on the fixed item parameters, and the drop that it alone predicts."""
+    a, b, c = (parameter[pairs.position] for parameter in (items.a, items.b, items.c))
+    if not np.isfinite([a, b, c]).all():
+        return {"ability_shift": None, "predicted_drop_pp": dict.fromkeys(LEVEL_KEYS)}
+    right, still = pairs.right.astype(np.float64), pairs.still_right.astype(np.float64)
+    before, after = ability(right, a, b, c), ability(still, a, b, c)
+    return {
+        "ability_shift": interval_json(ability_shift(right, still, a, b, c)),
+        "predicted_drop_pp": {
+            key: _finite(100 * predicted_drop(before, after, a[mask], b[mask], c[mask]))
+            for key, mask in strata(pairs.level).items()
+        },
+    }
+
+
+def _calibration(pairs: Pairs, rule: Rule, seed: int) -> Json:
+    """Debiased calibration errors over the items that have both confidences, at equal n."""
+    both = pairs.at(np.isfinite(pairs.reference_confidence) & np.isfinite(pairs.confidence))
+    if len(both) < MIN_ECE_ITEMS:
+        return {"ece": None, "reference_ece": None, "ece_difference": None}
+    right, still = both.right.astype(np.float64), both.still_right.astype(np.float64)
+    difference = ece_difference(both.reference_confidence, right, both.confidence, still, level=rule.level, seed=seed)
+    return {
+        "ece": ece(both.confidence, still),
+        "reference_ece": ece(both.reference_confidence, right),
+        "ece_difference": interval_json(difference),
+    }
+
+
+def ece(confidence: NDArray[np.float64], correct: NDArray[np.float64]) -> float | None:
+    """Debiased expected calibration error of scored items; None where there are too few."""
+    scored = np.isfinite(confidence) & np.isfinite(correct)
+    if scored.sum() < MIN_ECE_ITEMS:
+        return None
+    return _finite(debiased_ece(confidence[scored], correct[scored]))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

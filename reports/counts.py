@@ -1,0 +1,58 @@
+"""How many pairs went which way: all that the gate needs of a group of items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gapshift.reports.load import Pairs
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts over the pairs of one level, band or cell.
+
+    ``right`` and ``still_right`` are right answers in the reference and in the
+    environment; ``lost`` went right to wrong, ``gained`` wrong to right; ``changed``
+    predictions differ, ``tie_changes`` of them where the reference's own prediction
+    was a tie. ``majority`` is the count of the commonest label.
+    """
+
+    n: int
+    right: int
+    still_right: int
+    lost: int
+    gained: int
+    changed: int
+    tie_changes: int
+    majority: int
+
+    @property
+    def changed_outside_ties(self) -> int:
+        return self.changed - self.tie_changes
+
+    @property
+    def drop(self) -> float:
+        """Paired drop as a fraction: (lost - gained) / n. Needs n > 0."""
+        return (self.lost - self.gained) / self.n
+
+
+def count(pairs: Pairs) -> Counts:
+    """Counts of a group of pairs (which may be empty)."""
+    _, labels = np.unique(pairs.label, return_counts=True)
+    return Counts(
+        n=len(pairs),
+        right=int(pairs.right.sum()),
+        still_right=int(pairs.still_right.sum()),
+        lost=int((pairs.right & ~pairs.still_right).sum()),
+        gained=int((~pairs.right & pairs.still_right).sum()),
+        changed=int(pairs.changed.sum()),
+        tie_changes=int((pairs.changed & pairs.tie).sum()),
+        majority=int(labels.max(initial=0)),
+    )
+
+
+def count_levels(pairs: Pairs, levels: tuple[int, ...]) -> Counts:
+    """Counts of the pairs that lie on any of the levels."""
+    return count(pairs.at(np.isin(pairs.level, levels)))

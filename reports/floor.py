@@ -1,0 +1,33 @@
+"""Levels that have nothing left to lose.
+
+A drop at a level whose reference accuracy is near chance says nothing: such a level
+is at the *floor*. Chance is the majority label's share in the level.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from gapshift.reports.counts import Counts
+from gapshift.reports.statistics import clopper_pearson, wilson
+
+
+def chance(counts: Counts) -> float:
+    """The majority label's share: what a constant answer would score. Needs n > 0."""
+    return counts.majority / counts.n
+
+
+@lru_cache(maxsize=4096)
+def _lower_end(right: int, n: int) -> float:
+    # All cells of a bundle share their reference: most calls repeat.
+    return wilson(right, n).low
+
+
+def at_floor(counts: Counts, margin: float) -> bool:
+    """Whether the Wilson lower end of the reference accuracy is below chance + margin."""
+    return counts.n > 0 and _lower_end(counts.right, counts.n) < chance(counts) + margin
+
+
+def safe_by_churn(counts: Counts, margin: float) -> bool:
+    """Whether churn alone keeps the drop under the margin, since |D| <= churn (Clopper-Pearson)."""
+    return counts.n > 0 and clopper_pearson(counts.changed, counts.n).high < margin

@@ -1,0 +1,141 @@
+"""Verdicts: of a level, of a cell, of a run.
+
+A gated level passes when the upper end of its drop's Tango interval is below the
+margin, and fails when the Holm-adjusted p of H0 "drop <= margin" is below alpha.
+Neither is INCONCLUSIVE. Nothing that is missing, broken or unknown is a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from gapshift.reports.counts import Counts
+from gapshift.reports.floor import at_floor, chance, safe_by_churn
+from gapshift.reports.statistics import Estimate, holm, items_to_decide, score_test, tango_interval
+from gapshift.schema import Verdict
+
+WORST_FIRST: tuple[Verdict, ...] = ("FAIL", "ERROR", "INCONCLUSIVE", "NO DATA", "PASS")
+EXIT_CODES: Mapping[str, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "ERROR": 4, "NO DATA": 4}
+
+Band = tuple[int, ...]
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The numbers of a gate; ``margin`` is a fraction, ``level`` the intervals' coverage."""
+
+    margin: float
+    alpha: float
+    strict: bool = False
+    level: float = 0.95
+
+
+@dataclass(frozen=True)
+class BandVerdict:
+    """What one band of levels got, and why.
+
+    ``items_needed`` is set where more items could decide; ``floor`` marks a NO DATA
+    that comes from a reference near chance.
+    """
+
+    verdict: Verdict
+    reason: str
+    items_needed: int | None = None
+    floor: bool = False
+
+
+def exit_code(verdict: str) -> int:
+    """0 PASS, 1 FAIL, 3 INCONCLUSIVE, 4 ERROR or NO DATA; an unknown word is 4, never 0."""
+    return EXIT_CODES.get(verdict, 4)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict that decides; NO DATA where there is none at all."""
+    found = set(verdicts)
+    return next((verdict for verdict in WORST_FIRST if verdict in found), "NO DATA")
+
+
+def holm_adjusted(p: Mapping[Key, float], family: int) -> dict[Key, float]:
+    """Holm-adjusted p by key, over a family of at least as many planned tests.
+
+    Planned tests that gave no p still count: they are in ``family``.
+    """
+    keys = list(p)
+    return dict(zip(keys, holm([p[key] for key in keys], family).tolist(), strict=True))
+
+
+def fail_p(counts: Counts, rule: Rule) -> float | None:
+    """One-sided p of H0 "drop <= margin" (score test at the margin); None without items."""
+    return score_test(counts.lost, counts.gained, counts.n, rule.margin) if counts.n else None
+
+
+def items_needed(counts: Counts, rule: Rule, family: int) -> int | None:
+    """Items that would decide this band, were its rates to stay as they are; None where none would."""
+    return items_to_decide(counts.lost, counts.gained, counts.n, rule.margin, rule.level, family=max(1, family))
+
+
+def judge_band(counts: Counts, equivalent: bool, p_adjusted: float | None, rule: Rule, family: int) -> BandVerdict:
+    """The verdict of one band, whose p was adjusted over a family of that many planned tests.
+
+    ``equivalent`` also demands that no prediction changes outside ties.
+    """
+    if counts.n == 0:
+        return BandVerdict("NO DATA", "no items")
+    if equivalent and counts.changed_outside_ties:
+        return BandVerdict("FAIL", _changed(counts))
+    interval = drop_interval(counts, rule)
+    drop = describe_drop(interval, rule)
+    if p_adjusted is not None and p_adjusted < rule.alpha:
+        return BandVerdict("FAIL", f"{drop}; Holm-adjusted p = {p_adjusted:.2g}")
+    if at_floor(counts, rule.margin):
+        return _judge_floor(counts, rule)
+    if interval.high < rule.margin:
+        return BandVerdict("PASS", drop)
+    needed = items_needed(counts, rule, family)
+    return BandVerdict("INCONCLUSIVE", f"{drop}; {_would_decide(counts.n, needed)}", needed)
+
+
+def _judge_floor(counts: Counts, rule: Rule) -> BandVerdict:
+    if safe_by_churn(counts, rule.margin):
+        return BandVerdict("PASS", f"at the floor, but only {counts.changed} of {counts.n} predictions change")
+    near = f"reference accuracy {counts.right / counts.n:.1%}, chance {chance(counts):.1%}"
+    return BandVerdict("NO DATA", f"floor: {near}, so nothing is left to lose", floor=True)
+
+
+def _changed(counts: Counts) -> str:
+    ties = f" ({counts.tie_changes} more at ties)" if counts.tie_changes else ""
+    return (
+        f"{counts.changed_outside_ties} of {counts.n} predictions change outside ties{ties}, "
+        f"{counts.lost} from right to wrong; an equivalent environment changes none"
+    )
+
+
+def _would_decide(n: int, needed: int | None) -> str:
+    if needed is None:
+        return f"at this rate the drop lies on the margin itself, and no number of items decides ({n} here)"
+    return f"about {needed} items would decide ({n} here)"
+
+
+@lru_cache(maxsize=8192)
+def drop_interval(counts: Counts, rule: Rule) -> Estimate:
+    """The paired drop with its Tango interval, as fractions; needs n > 0."""
+    return tango_interval(counts.lost, counts.gained, counts.n, rule.level)
+
+
+def describe_drop(drop: Estimate, rule: Rule) -> str:
+    """A drop (fractions) with its interval and the margin, in percentage points."""
+    points = drop.scaled(100)
+    return (
+        f"accuracy drops by {points.estimate:.2f} pp ({rule.level:.0%} interval {points.low:.2f} to "
+        f"{points.high:.2f}), margin {rule.margin * 100:g} pp"
+    )
+
+
+def judge_cell(bands: Sequence[BandVerdict], strict: bool) -> Verdict:
+    """The worst of a cell's bands. Floors decide only when ``strict`` or when nothing else is judged."""
+    judged = [band.verdict for band in bands if strict or not band.floor]
+    return worst(judged or [band.verdict for band in bands])

@@ -1,0 +1,220 @@
+"""The judgement of a run, from its files alone: ``judge(workspace)`` gives the summary.
+
+Nothing here runs a model, and the same files always give the same summary.
+
+Beside the keys that others build on, the summary holds:
+
+top level
+    ``headline`` (one sentence), ``command``, ``deployments``, ``strict``, ``notes``, ``data``,
+    ``interval_level``, ``environments`` [{name, kind, summary, deviations, groups}],
+    ``items`` {judged, by_level, unreadable}, ``contrasts`` (regimes against each other);
+per calibration
+    ``guessing``, ``tie_share``, ``source``, ``circular``, ``notes``;
+per bundle
+    ``reference`` {status, reason, accuracy, ece, execution, seconds, items_per_second} and
+    ``export_drop_pp`` (training minus reference; null without training-side answers);
+per cell
+    ``named``, ``subsampled``, ``n``, ``mean_drop_pp``, ``tie_changes``, ``q_change``
+    (Benjamini-Hochberg over all cells: exploration), ``bands``, ``level_reasons``,
+    ``items_needed`` by level, ``remarks``; ``p_fail_holm`` in each level's ``drop_pp``.
+
+A cell that is not gated carries the verdict that it would get if it were gated as well:
+its levels join the family for its own sake only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gapshift.reports.cells import LEVEL_KEYS, Json, ece, interval_json
+from gapshift.reports.gate import Band, Rule, worst
+from gapshift.reports.load import ALL_LEVELS, Reference, json_dict, strata
+from gapshift.reports.members import read_regimes
+from gapshift.reports.planned import MeasuredBundle, MeasuredRun, read_run
+from gapshift.reports.reasons import explain_run, headline
+from gapshift.reports.regimes import contrast_rows, regime_rows
+from gapshift.reports.statistics import benjamini_hochberg, tango_interval
+from gapshift.reports.verdicts import JudgedCell, cell_reason, judge_cells
+from gapshift.schema import SCHEMA_VERSION, TRAINING, Execution, Verdict
+from gapshift.workspace import Workspace
+
+
+def judge(workspace: Workspace) -> Json:
+    """The summary of a run (see the module docstring), strict JSON types throughout.
+
+    Raises WorkspaceError when the plan or the items cannot be read, UnknownNameError for
+    a deployment that was not planned. A broken or missing cell is judged ERROR instead.
+    """
+    run = read_run(workspace)
+    family = sum(len(cell.bands) for cell in run.cells if cell.gated)
+    cells = judge_cells(run.cells, run.rule, family)
+    verdict, reasons = decide(run, cells)
+    regimes = read_regimes(workspace, run)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "verdict": verdict,
+        "headline": headline(run, verdict, cells),
+        "reasons": reasons,
+        "margin_pp": run.plan.margin_pp,
+        "alpha": run.plan.alpha,
+        "interval_level": run.rule.level,
+        "holm_family": family,
+        **_plan_json(run),
+        "calibration": [json_dict(card) for card in run.cards],
+        "items": _items_json(run),
+        "bundles": [_bundle_json(bundle, run.rule) for bundle in run.bundles],
+        "cells": _cells_json(cells),
+        "regimes": regime_rows(regimes, run.rule),
+        "contrasts": contrast_rows(regimes, run.rule),
+    }
+
+
+# ------------------------------------------------------------------------- verdicts
+
+
+def decide(run: MeasuredRun, cells: list[JudgedCell]) -> tuple[Verdict, list[str]]:
+    """The run's verdict over what is gated, and its reasons, worst first."""
+    gated = [cell for cell in cells if cell.measured.gated]
+    verdict = worst(cell.verdict for cell in gated)
+    reasons = explain_run(cells)
+    unlevelled = sorted({cell.measured.bundle.task for cell in gated if len(cell.measured.bands) == 1})
+    if verdict == "PASS" and unlevelled and not run.plan.allow_unlevelled:
+        verdict = "INCONCLUSIVE"
+        reasons.insert(
+            0,
+            f"INCONCLUSIVE: the levels of {', '.join(unlevelled)} are too unreliable to be judged apart. All items "
+            "together pass; accept that with --allow-unlevelled, or calibrate with more responders",
+        )
+    return verdict, reasons
+
+
+# ------------------------------------------------------------------------------ JSON
+
+
+def _plan_json(run: MeasuredRun) -> Json:
+    plan = run.plan
+    return {
+        "command": plan.command,
+        "deployments": list(plan.deployments),
+        "strict": plan.strict,
+        "allow_unlevelled": plan.allow_unlevelled,
+        "notes": list(plan.notes),
+        "data": json_dict(plan.data),
+        "environments": [
+            {name: dumped[name] for name in ("name", "kind", "summary", "deviations", "groups")}
+            for dumped in map(json_dict, plan.environments)
+        ],
+    }
+
+
+def _items_json(run: MeasuredRun) -> Json:
+    """Judged items: each counted once, however many bundles answered it."""
+    levels: dict[str, dict[str, int]] = {}
+    unreadable: dict[str, int] = {}
+    for bundle in run.bundles:
+        if isinstance(bundle.reference, Reference):
+            ids, level = bundle.reference.records.item_id, bundle.reference.level
+            levels.setdefault(bundle.bundle.task, {}).update(zip(ids.tolist(), level.tolist(), strict=True))
+            most = max(unreadable.get(bundle.bundle.task, 0), bundle.reference.unreadable)
+            unreadable[bundle.bundle.task] = most
+    flat = np.array([level for of_task in levels.values() for level in of_task.values()], dtype=np.int64)
+    return {
+        "judged": len(flat),
+        "by_level": {key: int(mask.sum()) for key, mask in strata(flat).items()},
+        "unreadable": sum(unreadable.values()),
+    }
+
+
+def _bundle_json(measured: MeasuredBundle, rule: Rule) -> Json:
+    bundle = measured.bundle
+    names = ("name", "domain", "task", "regime", "seed", "family", "sha256")
+    return {
+        **{name: getattr(bundle, name) for name in names},
+        "reference": _reference_json(measured),
+        "export_drop_pp": _export_drop(measured, rule),
+    }
+
+
+def _reference_json(measured: MeasuredBundle) -> Json:
+    info, reference = measured.reference_cell.info, measured.reference
+    values: Json = {
+        "status": info.status if info else "error",
+        "reason": reference if isinstance(reference, str) else "; ".join(reference.problems),
+        "accuracy": dict.fromkeys(LEVEL_KEYS),
+        "ece": None,
+        "execution": _execution_json(info.execution if info else None),
+        "seconds": info.seconds if info else None,
+        "items_per_second": info.items_per_second if info else None,
+    }
+    if isinstance(reference, str):
+        return values
+    correct, answered = reference.records.correct, reference.answered
+    masks = {key: mask & answered for key, mask in strata(reference.level).items()}
+    accuracy = {key: float(correct[mask].mean()) if mask.any() else None for key, mask in masks.items()}
+    return values | {"accuracy": accuracy, "ece": ece(reference.records.confidence[answered], correct[answered])}
+
+
+def _export_drop(measured: MeasuredBundle, rule: Rule) -> Json | None:
+    """Training minus reference on the same pairs: what the export itself cost."""
+    cell = next((cell for cell in measured.cells if cell.environment.name == TRAINING), None)
+    if cell is None or cell.pairs is None:
+        return None
+    right_to_wrong, wrong_to_right = (cell.measurement["flips"][name] for name in ("right_to_wrong", "wrong_to_right"))
+    n = cell.measurement["n_by_level"]
+    return {
+        key: interval_json(tango_interval(wrong_to_right[key], right_to_wrong[key], n[key], rule.level), 100)
+        for key in LEVEL_KEYS
+    }
+
+
+def _execution_json(execution: Execution | None) -> Json | None:
+    return json_dict(execution) if execution else None
+
+
+def _cells_json(cells: list[JudgedCell]) -> list[Json]:
+    changes = {
+        k: cell.measured.measurement["drop_pp"]["all"]["p_change"]
+        for k, cell in enumerate(cells)
+        if cell.measured.measurement["drop_pp"]["all"]
+    }
+    q = dict(zip(changes, benjamini_hochberg(list(changes.values())).tolist(), strict=True))
+    return [_cell_json(cell, q.get(k)) for k, cell in enumerate(cells)]
+
+
+def _cell_json(cell: JudgedCell, q_change: float | None) -> Json:
+    measured, info, environment = cell.measured, cell.measured.info, cell.measured.environment
+    levels = {str(level): cell.at(level) for level in ALL_LEVELS}
+    return {
+        "bundle": measured.bundle.name,
+        "environment": environment.name,
+        "kind": environment.kind,
+        "gated": measured.gated,
+        "named": measured.named,
+        "deviations": dict(environment.deviations),
+        "status": info.status if info else "error",
+        "reason": cell_reason(cell),
+        **measured.measurement,
+        "drop_pp": _with_holm(measured.measurement["drop_pp"], cell.p_fail_holm),
+        "execution": _execution_json(info.execution if info else None),
+        "verdict": cell.verdict,
+        "levels": {key: band.verdict for key, band in levels.items()},
+        "level_reasons": {key: band.reason for key, band in levels.items()},
+        "items_needed": {key: band.items_needed for key, band in levels.items()},
+        "bands": [list(band) for band in measured.bands],
+        "remarks": list(measured.remarks),
+        "subsampled": measured.subsampled,
+        "q_change": q_change,
+        "seconds": info.seconds if info else None,
+        "items_per_second": info.items_per_second if info else None,
+    }
+
+
+def _with_holm(drop: Mapping[str, Any], adjusted: Mapping[Band, float]) -> Json:
+    """Each level's drop with the adjusted p of the band that it is judged in."""
+    p = {str(level): value for band, value in adjusted.items() for level in band}
+    if ALL_LEVELS in adjusted:
+        p["all"] = adjusted[ALL_LEVELS]
+    return {key: value and {**value, "p_fail_holm": p.get(key)} for key, value in drop.items()}

@@ -1,0 +1,347 @@
+"""From a run's folder to item pairs: the reference's answers beside each cell's.
+
+Nothing is dropped in silence. Whatever cannot be paired leaves a *problem*, in plain
+words, and a cell with a problem is never a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gapshift.errors import WorkspaceError
+from gapshift.records import Records, read_items
+from gapshift.schema import CalibrationCard, CellInfo
+from gapshift.workspace import Workspace
+
+TIE_GAP = 1e-4
+"""A prediction whose two highest scores lie within this share of the score range is a tie."""
+UNREADABLE_SHARE = 0.001
+"""More unreadable items than this share of all items is an ERROR."""
+STATUSES = ("ok", "nan_output", "unreadable", "error")
+ALL_LEVELS = (1, 2, 3, 4, 5)
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+
+class IdIndex:
+    """Finds positions of ids, in O(log n) each, or at once when the order is the same."""
+
+    def __init__(self, ids: NDArray[np.str_]) -> None:
+        self.ids = ids
+        self._order = np.argsort(ids, kind="stable")
+        self._sorted = ids[self._order]
+        self.duplicates = int(len(ids) - len(np.unique(self._sorted))) if len(ids) else 0
+
+    def locate(self, ids: NDArray[np.str_]) -> Indices:
+        """Position of each id; -1 where it is unknown."""
+        if len(ids) == len(self.ids) and np.array_equal(ids, self.ids):
+            return np.arange(len(ids), dtype=np.intp)
+        if not len(self.ids):
+            return np.full(len(ids), -1, dtype=np.intp)
+        place = np.minimum(np.searchsorted(self._sorted, ids), len(self.ids) - 1)
+        found: Indices = np.where(self._sorted[place] == ids, self._order[place], -1).astype(np.intp)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class RatedItems:
+    """The items of one task with their difficulty; arrays of shape (n,).
+
+    ``level`` is 0 where an item has none; ``b``, ``a``, ``c`` are NaN where unknown.
+    """
+
+    index: IdIndex
+    level: NDArray[np.int64]
+    split: NDArray[np.str_]
+    b: Floats
+    a: Floats
+    c: Floats
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+
+def load_items(workspace: Workspace) -> tuple[Callable[[str], RatedItems], tuple[CalibrationCard, ...]]:
+    """A function from a task's name to its rated items, and the calibration cards.
+
+    A table without that task in its ``task`` column serves every task whole. Raises
+    WorkspaceError when ``items.parquet`` is missing or has no id or level column.
+    """
+    table, cards = read_items(workspace.items_path)
+    tasks = _text(table, "task")
+    cache: dict[str, RatedItems] = {}
+
+    def items_of(task: str) -> RatedItems:
+        if task not in cache:
+            mask = tasks == task
+            cache[task] = _rated(table.filter(pa.array(mask)) if mask.any() else table)
+        return cache[task]
+
+    return items_of, cards
+
+
+def _rated(table: pa.Table) -> RatedItems:
+    level = _numbers(table, "level")
+    return RatedItems(
+        index=IdIndex(_text(table, "id")),
+        level=np.where(np.isin(level, ALL_LEVELS), level, 0).astype(np.int64),
+        split=_text(table, "split"),
+        b=_numbers(table, "b"),
+        a=_numbers(table, "a"),
+        c=_numbers(table, "c"),
+    )
+
+
+def _text(table: pa.Table, name: str) -> NDArray[np.str_]:
+    if name not in table.column_names:
+        return np.full(table.num_rows, "", dtype=np.str_)
+    return np.array([value or "" for value in table.column(name).to_pylist()], dtype=np.str_)
+
+
+def _numbers(table: pa.Table, name: str) -> Floats:
+    if name not in table.column_names:
+        return np.full(table.num_rows, np.nan)
+    values = table.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return np.asarray(values, dtype=np.float64)
+
+
+# ------------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One planned cell as found on disk; ``problem`` says why there is nothing to judge."""
+
+    info: CellInfo | None
+    records: Records | None
+    problem: str = ""
+
+
+def load_cell(read: Callable[[], tuple[CellInfo, Records] | None]) -> Cell:
+    """Read a cell; a missing or broken file becomes its problem."""
+    try:
+        found = read()
+    except (WorkspaceError, OSError, pa.ArrowInvalid) as error:
+        return Cell(None, None, f"its record file cannot be read: {error}")
+    if found is None:
+        return Cell(None, None, "did not run")
+    info, records = found
+    return Cell(info, records)
+
+
+def value_problems(records: Records) -> list[str]:
+    """What is wrong with a cell's rows themselves: doubles, unknown words, unscored items."""
+    problems = []
+    doubles = len(records) - len(np.unique(records.item_id))
+    if doubles:
+        problems.append(f"{doubles} items have more than one record")
+    unknown = sorted(set(records.status.tolist()) - set(STATUSES))
+    if unknown:
+        problems.append(f"unknown record status {', '.join(map(repr, unknown))}; valid: {', '.join(STATUSES)}")
+    unscored = int(_unscored(records).sum())
+    if unscored:
+        problems.append(f"{unscored} items are unscored (status error, or no right/wrong)")
+    return problems
+
+
+def _unscored(records: Records) -> Bools:
+    """Items whose answer is neither right nor wrong, though they could be read."""
+    answered = np.isin(records.status, ("ok", "nan_output"))
+    scored = np.isin(records.correct, (0.0, 1.0))
+    unscored: Bools = (records.status != "unreadable") & ~(answered & scored)
+    return unscored
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A bundle's reference answers, ready for pairing. ``position`` points into the items."""
+
+    records: Records
+    items: RatedItems
+    index: IdIndex
+    position: Indices
+    level: NDArray[np.int64]
+    answered: Bools
+    problems: tuple[str, ...]
+
+    @property
+    def unreadable(self) -> int:
+        """Items of the reference that could not be read."""
+        return int((self.records.status == "unreadable").sum())
+
+
+def reference_of(cell: Cell, items: RatedItems) -> Reference | str:
+    """The reference of a bundle, or the reason why it cannot serve as one."""
+    if cell.info is None or cell.records is None:
+        return f"the reference {cell.problem}" if cell.problem == "did not run" else f"the reference: {cell.problem}"
+    if cell.info.status != "ok":
+        return f"the reference ended as {cell.info.status}: {cell.info.reason or 'no reason was recorded'}"
+    records = cell.records
+    if not len(records):
+        return "the reference holds no item"
+    position = items.index.locate(records.item_id)
+    level = np.where(position >= 0, items.level[position], 0)
+    problems = [f"the reference: {text}" for text in value_problems(records)]
+    unrated = int((level == 0).sum())
+    if unrated:
+        problems.append(f"{unrated} of {len(records)} judged items have no level in items.parquet; calibrate them")
+    if items.index.duplicates:
+        problems.append(f"items.parquet holds {items.index.duplicates} doubled ids")
+    return Reference(
+        records=records,
+        items=items,
+        index=IdIndex(records.item_id),
+        position=position,
+        level=level,
+        answered=(records.status != "unreadable") & ~_unscored(records),
+        problems=tuple(problems),
+    )
+
+
+# ------------------------------------------------------------------------- pairing
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Items answered in the reference and in one cell; arrays of shape (n,).
+
+    ``position`` points into the task's items. ``changed`` says that the prediction is
+    another one; ``tie`` that the reference's own prediction was a tie.
+    """
+
+    position: Indices
+    level: NDArray[np.int64]
+    label: NDArray[np.int32]
+    right: Bools
+    still_right: Bools
+    changed: Bools
+    tie: Bools
+    reference_confidence: Floats
+    confidence: Floats
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def at(self, mask: Bools) -> Pairs:
+        """The pairs where ``mask`` holds."""
+        return Pairs(**{name: getattr(self, name)[mask] for name in self.__dataclass_fields__})
+
+    @property
+    def lost(self) -> NDArray[np.int64]:
+        """The paired difference per item: 1 right to wrong, -1 wrong to right, else 0."""
+        return self.right.astype(np.int64) - self.still_right.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairing:
+    """Pairs, why the cell cannot be trusted (``problems``), and what a reader must know (``remarks``)."""
+
+    pairs: Pairs
+    problems: tuple[str, ...]
+    remarks: tuple[str, ...]
+    unreadable: int
+
+
+def pair(reference: Reference, records: Records, subsample: bool) -> Pairing:
+    """Pair a cell with its reference on the reference's ids.
+
+    An item unreadable in both is outside the pairs (more than 0.1% of them is a
+    problem); unreadable in the cell alone, it is wrong. A cell may lack items of the
+    reference only when ``subsample`` says so.
+    """
+    row = reference.index.locate(records.item_id)
+    theirs = np.flatnonzero(row >= 0)
+    mine = row[theirs]
+    problems = [*reference.problems, *value_problems(records.take(theirs))]
+    missing = len(reference.records) - len(np.unique(mine))
+    if missing and not (subsample and len(mine)):
+        problems.append(f"{missing} of {len(reference.records)} items have no record")
+    other_label = int((reference.records.label[mine] != records.label[theirs]).sum())
+    if other_label:
+        problems.append(f"{other_label} items have another label than in the reference: the data changed in between")
+    unread = reference.records.status[mine] == "unreadable"
+    if unread.sum() > UNREADABLE_SHARE * len(mine):
+        problems.append(f"{unread.sum()} of {len(mine)} items are unreadable (at most 0.1% may be)")
+    keep = reference.answered[mine] & ~_unscored(records)[theirs] & (reference.level[mine] > 0)
+    pairs = _pairs(reference, records, mine[keep], theirs[keep])
+    if not problems and not len(pairs):
+        problems.append("no item was answered both here and in the reference")
+    return Pairing(pairs, tuple(problems), _remarks(reference.records, records, mine, theirs), int(unread.sum()))
+
+
+def _pairs(reference: Reference, records: Records, mine: Indices, theirs: Indices) -> Pairs:
+    before = reference.records
+    readable = records.status[theirs] != "unreadable"
+    return Pairs(
+        position=reference.position[mine],
+        level=reference.level[mine],
+        label=before.label[mine],
+        right=before.correct[mine] == 1.0,
+        still_right=readable & (records.correct[theirs] == 1.0),
+        changed=~readable | (before.prediction[mine] != records.prediction[theirs]),
+        tie=before.gap[mine] <= TIE_GAP,
+        reference_confidence=before.confidence[mine],
+        confidence=records.confidence[theirs],
+    )
+
+
+def _remarks(before: Records, after: Records, mine: Indices, theirs: Indices) -> tuple[str, ...]:
+    counts = (
+        ((after.status[theirs] == "nan_output").sum(), "had non-finite outputs here and count as wrong"),
+        ((before.status[mine] == "nan_output").sum(), "had non-finite outputs in the reference and count as wrong"),
+        ((before.status[mine] == "unreadable").sum(), "are unreadable and stand outside the pairs"),
+        (
+            ((after.status[theirs] == "unreadable") & (before.status[mine] != "unreadable")).sum(),
+            "are unreadable here alone and count as wrong",
+        ),
+    )
+    return tuple(f"{count} items {text}" for count, text in counts if count)
+
+
+def sums(position: NDArray[Any], size: int, weights: NDArray[Any] | None = None) -> Floats:
+    """Sum of the weights (or the count) of each position from 0 to size - 1, shape (size,)."""
+    return np.asarray(np.bincount(position, weights=weights, minlength=size), dtype=np.float64)
+
+
+def strata(level: NDArray[np.int64]) -> dict[str, Bools]:
+    """Masks by key: ``all`` and ``1`` to ``5``."""
+    masks: dict[str, Bools] = {"all": level > 0}
+    return masks | {str(k): level == k for k in ALL_LEVELS}
+
+
+def bands_of(cards: tuple[CalibrationCard, ...], task: str) -> tuple[tuple[int, ...], ...]:
+    """The groups of levels that are judged apart in a task.
+
+    Without a card the five levels are taken as given. Raises WorkspaceError when a
+    card's bands are not a partition of the levels.
+    """
+    card = card_of(cards, task)
+    bands: tuple[tuple[int, ...], ...] = card.gated_bands if card else tuple((k,) for k in ALL_LEVELS)
+    if sorted(level for band in bands for level in band) != list(ALL_LEVELS):
+        raise WorkspaceError(
+            f"The calibration card of task {task!r} gates the bands {bands}: every level from 1 to 5 belongs to "
+            "exactly one band. Calibrate again."
+        )
+    return bands
+
+
+def card_of(cards: tuple[CalibrationCard, ...], task: str) -> CalibrationCard | None:
+    """The task's card; the only card there is serves every task."""
+    own = [card for card in cards if card.task == task]
+    if own:
+        return own[0]
+    return cards[0] if len(cards) == 1 else None
+
+
+def json_dict(value: Any) -> dict[str, Any]:
+    """A frozen noun as plain JSON types."""
+    dumped: dict[str, Any] = value.model_dump(mode="json")
+    return dumped

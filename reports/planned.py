@@ -1,0 +1,229 @@
+"""Every planned cell, found on disk, paired with its reference and measured."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from gapshift.errors import UnknownNameError
+from gapshift.records import Records
+from gapshift.reports.cells import Json, empty_measurement, measure
+from gapshift.reports.counts import Counts, count_levels
+from gapshift.reports.gate import Band, BandVerdict, Rule
+from gapshift.reports.load import (
+    Cell,
+    Pairing,
+    Pairs,
+    RatedItems,
+    Reference,
+    bands_of,
+    load_cell,
+    load_items,
+    pair,
+    reference_of,
+)
+from gapshift.schema import (
+    REFERENCE,
+    TRAINING,
+    Bundle,
+    CalibrationCard,
+    CellInfo,
+    Environment,
+    RunPlan,
+)
+from gapshift.workspace import Workspace
+
+TRAINING_ENVIRONMENT = Environment(
+    name=TRAINING, kind="equivalent", summary="The framework that trained the model, on the same items."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCell:
+    """One planned cell before it is judged.
+
+    ``blocked`` is the verdict of a cell that cannot be judged, whatever its numbers.
+    ``counts`` holds the pairs' counts per gated band.
+    """
+
+    bundle: Bundle
+    environment: Environment
+    named: bool
+    gated: bool
+    info: CellInfo | None
+    pairs: Pairs | None
+    measurement: Json
+    counts: dict[Band, Counts]
+    bands: tuple[Band, ...]
+    blocked: BandVerdict | None
+    remarks: tuple[str, ...]
+    subsampled: bool
+
+    @property
+    def equivalent(self) -> bool:
+        return self.environment.kind == "equivalent"
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredBundle:
+    """A bundle's reference (or why it has none) and its cells in plan order."""
+
+    bundle: Bundle
+    items: RatedItems
+    reference_cell: Cell
+    reference: Reference | str
+    cells: tuple[MeasuredCell, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredRun:
+    """A run's folder, read and measured."""
+
+    plan: RunPlan
+    rule: Rule
+    cards: tuple[CalibrationCard, ...]
+    bundles: tuple[MeasuredBundle, ...]
+
+    @property
+    def cells(self) -> tuple[MeasuredCell, ...]:
+        return tuple(cell for bundle in self.bundles for cell in bundle.cells)
+
+
+def read_run(workspace: Workspace) -> MeasuredRun:
+    """Read the plan, the items and all planned cells.
+
+    Raises WorkspaceError when plan or items cannot be read, and UnknownNameError for a
+    deployment that is not among the planned environments.
+    """
+    plan = workspace.read_plan()
+    environments = [environment.name for environment in plan.environments]
+    for name in plan.deployments:
+        if name not in environments:
+            raise UnknownNameError("deployment", name, environments, "Plan it as an environment and run again.")
+    items_of, cards = load_items(workspace)
+    rule = Rule(margin=plan.margin_pp / 100, alpha=plan.alpha, strict=plan.strict)
+    bundles = tuple(
+        _measure_bundle(workspace, plan, bundle, items_of(bundle.task), bands_of(cards, bundle.task), rule)
+        for bundle in plan.bundles
+    )
+    return MeasuredRun(plan, rule, cards, bundles)
+
+
+def _measure_bundle(
+    workspace: Workspace,
+    plan: RunPlan,
+    bundle: Bundle,
+    items: RatedItems,
+    bands: tuple[Band, ...],
+    rule: Rule,
+) -> MeasuredBundle:
+    reference_cell = load_cell(partial(workspace.read_cell, bundle.name, REFERENCE))
+    reference = reference_of(reference_cell, items)
+    cells = tuple(
+        _measure_cell(plan, bundle, environment, cell, reference_cell, reference, bands, rule)
+        for environment, cell in _planned(workspace, plan, bundle)
+    )
+    return MeasuredBundle(bundle, items, reference_cell, reference, cells)
+
+
+def _planned(workspace: Workspace, plan: RunPlan, bundle: Bundle) -> Iterator[tuple[Environment, Cell]]:
+    """The training-side answers where there are any, then the environments in plan order."""
+    if workspace.answers_path(bundle.name).exists():
+        yield TRAINING_ENVIRONMENT, load_cell(partial(workspace.read_answers, bundle.name))
+    for environment in plan.environments:
+        if environment.name not in (REFERENCE, TRAINING):
+            cell = load_cell(partial(workspace.read_cell, bundle.name, environment.name))
+            yield environment, _own(cell, bundle, environment)
+
+
+def _own(cell: Cell, bundle: Bundle, environment: Environment) -> Cell:
+    """The cell, or the problem that its file belongs to another one."""
+    if cell.info is None or (cell.info.bundle, cell.info.environment) == (bundle.name, environment.name):
+        return cell
+    return Cell(None, None, f"its record file belongs to {cell.info.bundle} in {cell.info.environment}")
+
+
+def _measure_cell(
+    plan: RunPlan,
+    bundle: Bundle,
+    environment: Environment,
+    cell: Cell,
+    reference_cell: Cell,
+    reference: Reference | str,
+    bands: tuple[Band, ...],
+    rule: Rule,
+) -> MeasuredCell:
+    named = environment.name in plan.deployments
+    pairing = _pairing(reference, cell.info, cell.records, environment.subsample)
+    seed = zlib.crc32(f"{plan.seed}/{bundle.name}/{environment.name}".encode())
+    pairs, measurement, counts = None, empty_measurement(), {}
+    if isinstance(reference, Reference) and pairing is not None and len(pairing.pairs):
+        pairs = pairing.pairs
+        measurement = measure(pairs, reference.items, rule, seed)
+        counts = {band: count_levels(pairs, band) for band in bands}
+    return MeasuredCell(
+        bundle=bundle,
+        environment=environment,
+        named=named,
+        gated=is_gated(environment, named, cell, plan.strict),
+        info=cell.info,
+        pairs=pairs,
+        measurement=measurement,
+        counts=counts,
+        bands=bands,
+        blocked=_blocked(cell, reference_cell, reference, pairing),
+        remarks=pairing.remarks if pairing else (),
+        subsampled=environment.subsample,
+    )
+
+
+def _pairing(
+    reference: Reference | str, info: CellInfo | None, records: Records | None, subsample: bool
+) -> Pairing | None:
+    if isinstance(reference, str) or info is None or records is None or info.status != "ok":
+        return None
+    return pair(reference, records, subsample)
+
+
+def is_gated(environment: Environment, named: bool, cell: Cell, strict: bool) -> bool:
+    """Whether a cell decides about the run.
+
+    What the user named always does. An equivalent environment does unless this machine
+    cannot provide it or it does not apply. Under ``strict`` those decide as well, and
+    so does whatever was skipped.
+    """
+    status = cell.info.status if cell.info else "error"
+    if named or (strict and status == "skipped"):
+        return True
+    return environment.kind == "equivalent" and (strict or status not in ("skipped", "not_applicable"))
+
+
+def _blocked(
+    cell: Cell, reference_cell: Cell, reference: Reference | str, pairing: Pairing | None
+) -> BandVerdict | None:
+    """Why a cell cannot be judged, if so: ERROR, or NO DATA."""
+    if isinstance(reference, str):
+        return BandVerdict("ERROR", reference)
+    if cell.info is None:
+        return BandVerdict("ERROR", cell.problem)
+    status, why = cell.info.status, cell.info.reason or "no reason was recorded"
+    if status in ("skipped", "not_applicable"):
+        return BandVerdict("NO DATA", f"{status.replace('_', ' ')}: {why}")
+    if status != "ok":
+        return BandVerdict("ERROR", why)
+    if pairing is not None and pairing.problems:
+        return BandVerdict("ERROR", "; ".join(pairing.problems))
+    return _other_format("the reference: ", reference_cell.info) or _other_format("", cell.info)
+
+
+def _other_format(prefix: str, info: CellInfo | None) -> BandVerdict | None:
+    if info is None or info.execution is None or info.execution.matches:
+        return None
+    ran = info.execution
+    return BandVerdict(
+        "NO DATA",
+        f"{prefix}{ran.requested} was requested and {ran.executed} was executed: "
+        f"the numbers are {ran.executed}'s and say nothing about {ran.requested}",
+    )

@@ -1,0 +1,97 @@
+"""Resizing through Pillow or OpenCV: the declared kernel, and the way to the size."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gapshift.schema import Resize
+
+_PILLOW = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+_OPENCV = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+    "area": cv2.INTER_AREA,
+}
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+def resize(pixels: NDArray[np.uint8], how: Resize) -> NDArray[np.uint8]:
+    """``pixels`` (H, W) or (H, W, C), brought to ``how.size``.
+
+    ``crop`` resizes until the size is covered and cuts out the centre (rounded as
+    torchvision's Resize and CenterCrop do); ``letterbox`` resizes until it fits and
+    centres it between zeros. Pixels of the right size come back as they are: every
+    kernel leaves them so.
+    """
+    source: Size = (pixels.shape[0], pixels.shape[1])
+    if source == how.size:
+        return pixels
+    if how.fit == "crop":
+        return _centre_crop(_scale(pixels, _covering(source, how.size), how), how.size)
+    if how.fit == "letterbox":
+        return _pad(_scale(pixels, _fitting(source, how.size), how), how.size)
+    return _scale(pixels, how.size, how)
+
+
+def _scale(pixels: NDArray[np.uint8], size: Size, how: Resize) -> NDArray[np.uint8]:
+    if pixels.shape[:2] == size:
+        return pixels
+    if how.library == "opencv":
+        scaled = cv2.resize(np.ascontiguousarray(pixels), size[::-1], interpolation=_OPENCV[how.interpolation])
+        return np.asarray(scaled, dtype=np.uint8)
+    image, kernel = Image.fromarray(np.ascontiguousarray(pixels)), _PILLOW[how.interpolation]
+    if how.antialias or how.interpolation == "nearest":
+        return np.asarray(image.resize(size[::-1], kernel))
+    return np.asarray(_point_sampled(image, size, kernel))
+
+
+def _point_sampled(image: Image.Image, size: Size, kernel: Image.Resampling) -> Image.Image:
+    """The kernel at its own width, whatever the scale: what tensor libraries call antialias=False.
+
+    Pillow's transform maps the centres of pixels, so that this is the half-pixel rule.
+    """
+    across, down = image.width / size[1], image.height / size[0]
+    return image.transform(size[::-1], Image.Transform.AFFINE, (across, 0, 0, 0, down, 0), kernel)
+
+
+def _covering(source: Size, target: Size) -> Size:
+    """The smallest size of the source's shape that covers the target; the long side rounded down."""
+    (height, width), (rows, columns) = source, target
+    if rows * width >= columns * height:
+        return rows, max(columns, width * rows // height)
+    return max(rows, height * columns // width), columns
+
+
+def _fitting(source: Size, target: Size) -> Size:
+    """The largest size of the source's shape inside the target; the short side rounded to nearest."""
+    (height, width), (rows, columns) = source, target
+    if rows * width <= columns * height:
+        return rows, min(columns, max(1, (2 * width * rows + height) // (2 * height)))
+    return min(rows, max(1, (2 * height * columns + width) // (2 * width))), columns
+
+
+def _centre_crop(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    top, left = (round((have - want) / 2) for have, want in zip(pixels.shape[:2], size, strict=True))
+    return pixels[top : top + size[0], left : left + size[1]]
+
+
+def _pad(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    padded = np.zeros((*size, *pixels.shape[2:]), dtype=np.uint8)
+    padded[top : top + height, left : left + width] = pixels
+    return padded

@@ -1,0 +1,50 @@
+"""``gapshift doctor``: what this machine offers to a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import docker
+import onnxruntime
+import torch
+from docker.errors import DockerException
+
+from gapshift.envs.machine import fingerprint, versions
+from gapshift.envs.runtimes import RUNTIMES, available
+from gapshift.errors import SkippedError
+from gapshift.schema import Runtime
+
+_PACKAGES = ("gapshift", "onnxruntime", "onnx", "openvino", "torch", "numpy", "pillow", "opencv", "py-irt")
+
+
+def examine() -> dict[str, dict[str, Any]]:
+    """Sections of findings: machine, versions, runtimes, accelerator, containers."""
+    return {
+        "machine": fingerprint(),
+        "versions": versions(*_PACKAGES),
+        "runtimes": {engine: _availability(Runtime.model_validate({"engine": engine})) for engine in RUNTIMES},
+        "providers": {"onnxruntime": ", ".join(onnxruntime.get_available_providers())},
+        "accelerator": {"cuda": _cuda()},
+        "containers": {"docker": _docker()},
+    }
+
+
+def _availability(runtime: Runtime) -> str:
+    try:
+        available(runtime)
+    except SkippedError as error:
+        return f"skipped: {error}"
+    return "available"
+
+
+def _cuda() -> str:
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: training runs on the CPU"
+
+
+def _docker() -> str:
+    try:
+        version: str = docker.from_env(timeout=2).version()["Version"]
+    except DockerException:
+        return "no engine answers; nothing in this version needs one"
+    return f"engine {version}"

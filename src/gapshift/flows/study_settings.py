@@ -1,0 +1,71 @@
+"""A study's configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from gapshift.errors import UnknownNameError
+from gapshift.flows.levels import CalibrationSettings
+from gapshift.schema import DataSource, Frozen, Preprocessing
+from gapshift.settings import read_toml, validate
+from gapshift.train.regimes import REGIMES
+from gapshift.train.settings import TrainingSettings
+
+
+class EvaluationSettings(Frozen):
+    """Which environments, which of them are deployments (gated), and by how much a level may drop."""
+
+    environments: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    environment_file: Path | None = None
+    deployments: tuple[str, ...] = ()
+    margin_pp: Annotated[float, Field(gt=0, lt=100)] = 2.0
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    strict: bool = False
+    allow_unlevelled: bool = False
+
+
+class StudySettings(Frozen):
+    """From data to a report: everything that a study settles beforehand.
+
+    ``preprocessing`` becomes every bundle's contract. ``seeds`` runs are trained of each
+    family and regime (at least three; five before anything is called supported).
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    seed: int = 0
+    data: DataSource
+    preprocessing: Preprocessing
+    calibration: CalibrationSettings = CalibrationSettings()
+    families: tuple[str, ...] = ("cnn",)
+    regimes: tuple[str, ...] = ("easy-only", "hard-only", "curriculum", "random")
+    seeds: Annotated[int, Field(ge=3)] = 3
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @field_validator("regimes")
+    @classmethod
+    def _regimes_exist(cls, regimes: tuple[str, ...]) -> tuple[str, ...]:
+        for regime in regimes:
+            if regime not in REGIMES:
+                raise ValueError(str(UnknownNameError("regime", regime, REGIMES)))
+        return regimes
+
+
+def read_study(path: Path) -> StudySettings:
+    """A study file. Relative data and environment paths are relative to the file's folder.
+
+    Raises SettingsError or UnknownNameError naming the key, the value and what is valid.
+    """
+    settings = validate(StudySettings, read_toml(path), str(path))
+    data, evaluation = settings.data, settings.evaluation
+    beside = path.parent / data.source
+    if beside.exists():
+        data = data.model_copy(update={"source": str(beside.resolve())})
+    if evaluation.environment_file:
+        file = (path.parent / evaluation.environment_file).resolve()
+        evaluation = evaluation.model_copy(update={"environment_file": file})
+    return settings.model_copy(update={"data": data, "evaluation": evaluation})

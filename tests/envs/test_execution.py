@@ -1,0 +1,247 @@
+"""Execution truth: what was asked for beside what really ran."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from gapshift.envs.execution import truth
+from gapshift.envs.runtimes import available, open_runtime
+from gapshift.envs.runtimes.conformance import small_classifier
+from gapshift.envs.runtimes.graph import ExecutedGraph, executed_nodes, stored_nodes
+from gapshift.envs.runtimes.onnxruntime import OnnxRuntimeSession
+from gapshift.envs.runtimes.scripted import ScriptedSession
+from gapshift.errors import SkippedError
+from gapshift.export.precision import variant
+from gapshift.schema import Contract, Execution, Precision, Runtime
+
+CALIBRATION = [np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)]
+REFERENCE = Runtime(engine="onnx-reference")
+
+
+def openvino(hint: str | None) -> Runtime:
+    runtime = Runtime.model_validate({"engine": "openvino", "precision_hint": hint})
+    try:
+        available(runtime)
+    except SkippedError as reason:
+        pytest.skip(str(reason))
+    return runtime
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> tuple[Path, Contract]:
+    path = tmp_path / "model.onnx"
+    return path, small_classifier(path)
+
+
+def _truth(model: tuple[Path, Contract], precision: Precision, runtime: Runtime) -> Execution:
+    out = model[0].with_name(f"{precision.format}.onnx")
+    variant(model[0], precision, out, calibration=CALIBRATION, input_name="input")
+    with open_runtime(runtime, out, model[1]) as session:
+        return truth(session, out, precision, runtime)
+
+
+def _said(execution: Execution) -> tuple[str, str, bool]:
+    return execution.requested, execution.executed, execution.matches
+
+
+# ----------------------------------------------------------------------- ONNX Runtime
+
+
+@pytest.mark.parametrize("optimization", ["all", "extended", "basic", "disabled"])
+def test_float32_is_float32(optimization: str, model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(), Runtime.model_validate({"optimization": optimization}))
+    assert _said(execution) == ("float32", "float32", True)
+    assert execution.providers == {"CPUExecutionProvider": 7}
+    assert sum(execution.dtypes.pop("Gemm").values()) == 1
+    assert [sum(counts.values()) for counts in execution.dtypes.values()] == [2]
+
+
+def test_float16_on_the_cpu_runs_in_float32(model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(format="float16"), Runtime())
+    assert _said(execution) == ("float16", "float32", False)
+    assert execution.dtypes == {"Conv": {"float32": 2}, "Gemm": {"float32": 1}}
+
+
+def test_qdq_is_fused_to_integer_kernels(model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(format="int8-qdq"), Runtime())
+    assert _said(execution) == ("int8-qdq", "int8", True)
+    assert execution.dtypes == {"QGemm": {"int8": 1}, "QLinearConv": {"int8": 2}}
+
+
+def test_qdq_without_optimisation_runs_in_float32(model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(format="int8-qdq"), Runtime(optimization="disabled"))
+    assert _said(execution) == ("int8-qdq", "float32", False)
+
+
+def test_qdq_that_fuses_in_part_says_how_many(model: tuple[Path, Contract]) -> None:
+    """One convolution's result feeds the output unquantised: it cannot become an integer kernel."""
+    path = model[0].with_name("int8-qdq.onnx")
+    variant(model[0], Precision(format="int8-qdq"), path, calibration=CALIBRATION, input_name="input")
+    _cut_quantizer_behind(path, "conv1")
+    with open_runtime(Runtime(), path, model[1]) as session:
+        execution = truth(session, path, Precision(format="int8-qdq"), Runtime())
+    assert _said(execution) == ("int8-qdq", "int8 2 of 3 nodes, float32 1 of 3", False)
+
+
+def _cut_quantizer_behind(path: Path, conv: str) -> None:
+    graph_model = onnx.load(str(path))
+    graph = graph_model.graph
+    result = next(node.output[0] for node in graph.node if node.name == conv)
+    quantize = next(node for node in graph.node if node.op_type == "QuantizeLinear" and _feeds(graph, result, node))
+    dequantize = next(node for node in graph.node if node.input[0] == quantize.output[0])
+    for node in graph.node:
+        node.input[:] = [quantize.input[0] if name == dequantize.output[0] else name for name in node.input]
+    graph.node.remove(quantize)
+    graph.node.remove(dequantize)
+    onnx.save(graph_model, str(path))
+
+
+def _feeds(graph: Any, result: str, quantize: Any) -> bool:
+    names = {result} | {node.output[0] for node in graph.node if node.op_type == "Relu" and node.input[0] == result}
+    return quantize.input[0] in names
+
+
+def test_dynamic_int8(model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(format="int8-dynamic"), Runtime())
+    assert _said(execution) == ("int8-dynamic", "int8", True)
+    assert execution.dtypes["ConvInteger"] == {"int8": 2}
+
+
+@pytest.mark.parametrize("runtime", [Runtime(), Runtime(optimization="disabled"), REFERENCE])
+def test_emulated_bfloat16_says_that_it_is_an_emulation(runtime: Runtime, model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(format="bfloat16-emulated"), runtime)
+    assert _said(execution) == ("bfloat16-emulated", "float32 arithmetic, bfloat16 rounding", True)
+
+
+def test_model_given_in_float16_was_asked_for_nothing(model: tuple[Path, Contract]) -> None:
+    """A file that comes in another format runs as given: what ran is named, nothing is missed."""
+    path = model[0].with_name("half.onnx")
+    variant(model[0], Precision(format="float16"), path, calibration=None, input_name="input")
+    with open_runtime(Runtime(), path, model[1]) as session:
+        execution = truth(session, path, Precision(), Runtime())
+    assert _said(execution) == ("as given", "float32", True)
+
+
+def test_machine_and_settings_are_recorded(model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(), Runtime(intra_op_threads=1))
+    assert execution.versions["onnxruntime"] not in ("", "absent")
+    assert execution.settings["intra_op_threads"] == 1
+    assert execution.settings["providers_from"] == "ONNX Runtime's assignment of nodes"
+    assert Execution.model_validate_json(execution.model_dump_json()) == execution
+
+
+def test_runtime_that_does_not_tell_is_guessed_and_says_so(
+    model: tuple[Path, Contract], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = "onnxruntime.capi.onnxruntime_inference_collection.Session"
+    monkeypatch.delattr(f"{session}.get_provider_graph_assignment_info")
+    execution = _truth(model, Precision(), Runtime())
+    assert execution.settings["providers_from"].startswith("a guess: ")
+    assert set(execution.providers) == {"CPUExecutionProvider"}
+
+
+def test_compute_nodes_on_another_provider_do_not_match(
+    model: tuple[Path, Contract], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = ExecutedGraph((("Conv", "float32"),) * 3, {"CUDA": 5, "CPU": 2}, strays={"CPU": 2})
+    monkeypatch.setattr(OnnxRuntimeSession, "_executed", lambda _: graph)
+    execution = _truth(model, Precision(), Runtime())
+    assert _said(execution) == ("float32", "float32, 2 nodes on CPU", False)
+    assert execution.provider == "CUDA"
+
+
+# --------------------------------------------------------------------------- OpenVINO
+
+
+def test_openvino_default_is_named_and_told(model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(), openvino(None))
+    assert (execution.requested, execution.matches) == ("openvino default", True)
+    bf16 = {"avx512_bf16", "amx_bf16"} & set(execution.cpu_flags)
+    assert execution.executed == ("bfloat16" if bf16 else "float32")
+
+
+def test_openvino_float32_by_hint(model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(), openvino("f32"))
+    assert _said(execution) == ("float32", "float32", True)
+    assert execution.dtypes == {"Convolution": {"float32": 2}, "FullyConnected": {"float32": 1}}
+
+
+def test_openvino_float16_by_hint_is_what_ran(model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(), openvino("f16"))
+    assert execution.requested == "float16"
+    assert execution.matches == (execution.executed == "float16")
+    assert execution.executed in ("float16", "bfloat16", "float32")
+
+
+def test_openvino_runs_static_int8(model: tuple[Path, Contract]) -> None:
+    assert _said(_truth(model, Precision(format="int8-qdq"), openvino("f32"))) == ("int8-qdq", "int8", True)
+
+
+def test_openvino_runs_dynamic_int8_in_float32(model: tuple[Path, Contract]) -> None:
+    assert _said(_truth(model, Precision(format="int8-dynamic"), openvino("f32"))) == ("int8-dynamic", "float32", False)
+
+
+def test_openvino_does_not_keep_the_emulation(model: tuple[Path, Contract]) -> None:
+    execution = _truth(model, Precision(format="bfloat16-emulated"), openvino("f32"))
+    assert _said(execution) == ("bfloat16-emulated", "float32 arithmetic, 0 of 6 bfloat16 roundings", False)
+
+
+# -------------------------------------------------------------------------- reference
+
+
+def test_reference_evaluator_runs_float16(model: tuple[Path, Contract]) -> None:
+    assert _said(_truth(model, Precision(format="float16"), REFERENCE)) == ("float16", "float16", True)
+
+
+def test_reference_evaluator_runs_qdq_in_float32(model: tuple[Path, Contract]) -> None:
+    assert _said(_truth(model, Precision(format="int8-qdq"), REFERENCE)) == ("int8-qdq", "float32", False)
+
+
+def test_no_compute_node_is_no_match_for_a_format(model: tuple[Path, Contract]) -> None:
+    with ScriptedSession([[0.0]]) as session:
+        execution = truth(session, model[0], Precision(format="float16"), Runtime())
+    assert _said(execution) == ("float16", "no compute nodes", False)
+
+
+# ------------------------------------------------------------------------------ graphs
+
+
+def test_types_follow_producers_where_none_is_declared() -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Relu", ["half"], ["positive"]),
+        helper.make_node("Transpose", ["positive"], ["turned"]),
+        helper.make_node("MatMul", ["positive", "turned"], ["product"]),
+        helper.make_node("Cast", ["product"], ["y"], to=TensorProto.FLOAT),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, [2, 2])], [value("y", TensorProto.FLOAT, [2, 2])]
+    )
+    assert executed_nodes(helper.make_model(graph)) == (("MatMul", "float16"),)
+
+
+def test_weights_alone_between_quantizers_are_not_int8() -> None:
+    """Weight-only quantisation computes in float: one factor is never quantised."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale"], ["weights"]),
+        helper.make_node("MatMul", ["x", "weights"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, [2, 2])],
+        [value("y", TensorProto.FLOAT, [2, 2])],
+        [
+            numpy_helper.from_array(np.ones((2, 2), np.int8), "w"),
+            numpy_helper.from_array(np.array(1, np.float32), "scale"),
+        ],
+    )
+    assert stored_nodes(helper.make_model(graph)) == (("MatMul", "float32"),)

@@ -1,0 +1,294 @@
+"""Every runtime under the published conformance suite, and what sessions refuse."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from gapshift.envs.runtimes import RUNTIMES, available, open_runtime
+from gapshift.envs.runtimes.conformance import CHECKS, check_runtime, small_classifier
+from gapshift.envs.runtimes.scripted import ScriptedSession
+from gapshift.errors import ContractError, EvaluationError, ModelFileError, SkippedError, UnknownNameError
+from gapshift.schema import Contract, Runtime
+
+CASES = [
+    Runtime(),
+    Runtime(optimization="extended"),
+    Runtime(optimization="basic", intra_op_threads=1),
+    Runtime(optimization="disabled"),
+    Runtime(engine="onnx-reference"),
+    Runtime(engine="openvino", precision_hint="f32"),
+    Runtime(engine="openvino"),
+]
+INPUTS = np.random.default_rng(7).normal(size=(7, 3, 8, 8)).astype(np.float32)
+
+
+def _present(runtime: Runtime) -> Runtime:
+    try:
+        available(runtime)
+    except SkippedError as reason:
+        pytest.skip(str(reason))
+    return runtime
+
+
+def _name(runtime: Runtime) -> str:
+    return f"{runtime.engine}-{runtime.optimization}-{runtime.precision_hint}"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> tuple[Path, Contract]:
+    path = tmp_path / "small.onnx"
+    return path, small_classifier(path)
+
+
+def _scores(runtime: Runtime, path: Path, contract: Contract, inputs: NDArray[Any] = INPUTS) -> NDArray[Any]:
+    with open_runtime(runtime, path, contract) as session:
+        return session.predict(inputs)
+
+
+# ------------------------------------------------------------------------ every runtime
+
+
+@pytest.mark.parametrize("runtime", CASES, ids=_name)
+def test_runtime_conforms(runtime: Runtime, model: tuple[Path, Contract]) -> None:
+    _present(runtime)
+    check_runtime(lambda: open_runtime(runtime, *model), INPUTS)
+
+
+def test_every_registered_runtime_is_under_the_suite() -> None:
+    assert {runtime.engine for runtime in CASES} == set(RUNTIMES)
+
+
+@pytest.mark.parametrize("runtime", [c for c in CASES if c != Runtime(engine="openvino")], ids=_name)
+def test_float32_runtimes_agree(runtime: Runtime, model: tuple[Path, Contract]) -> None:
+    assert np.allclose(_scores(_present(runtime), *model), _scores(Runtime(), *model), atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", CASES, ids=_name)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_fixed_batch_is_filled_and_cut(runtime: Runtime, batch: int, tmp_path: Path) -> None:
+    """Seven items through a model that takes one or four at a time: the same seven answers."""
+    _present(runtime)
+    fixed, free = tmp_path / "fixed.onnx", tmp_path / "free.onnx"
+    contract = small_classifier(fixed, batch=batch)
+    small_classifier(free)
+    with open_runtime(runtime, fixed, contract) as session:
+        assert session.fixed_batch == batch
+        scores = session.predict(INPUTS)
+    assert scores.shape == (7, 5)
+    assert np.allclose(scores, _scores(runtime, free, contract), atol=2e-3)
+
+
+@pytest.mark.parametrize("runtime", CASES, ids=_name)
+def test_nan_passes_through(runtime: Runtime, model: tuple[Path, Contract]) -> None:
+    inputs = INPUTS.copy()
+    inputs[2] = np.nan
+    finite = np.isfinite(_scores(_present(runtime), *model, inputs)).all(axis=1)
+    assert finite[[0, 1, 3, 4, 5, 6]].all()
+    # A ReLU may turn NaN into 0: only runtimes that keep it are held to it here.
+    if runtime.engine == "onnx-reference":
+        assert not finite[2]
+
+
+@pytest.mark.parametrize("runtime", CASES, ids=_name)
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 3, 8, 9), (2, 8, 8, 3), (3, 8, 8)])
+def test_shape_that_the_model_refuses(runtime: Runtime, shape: tuple[int, ...], model: tuple[Path, Contract]) -> None:
+    with pytest.raises(EvaluationError) as caught:
+        _scores(_present(runtime), *model, np.zeros(shape, np.float32))
+    assert str(caught.value) == (
+        f"small.onnx takes input 'input' of shape (any, 3, 8, 8) and was given {shape}. "
+        "Set preprocessing.resize.size, layout and color in the contract to what it takes."
+    )
+
+
+@pytest.mark.parametrize("runtime", CASES, ids=_name)
+def test_dtype_that_the_model_refuses(runtime: Runtime, model: tuple[Path, Contract]) -> None:
+    with pytest.raises(EvaluationError, match=r"takes input 'input' as float32 and was given float64\. Set preproc"):
+        _scores(_present(runtime), *model, INPUTS.astype(np.float64))
+
+
+@pytest.mark.parametrize("runtime", CASES, ids=_name)
+def test_operator_that_no_runtime_has(runtime: Runtime, tmp_path: Path, model: tuple[Path, Contract]) -> None:
+    _present(runtime)
+    path, contract = model
+    strange = onnx.load(str(path))
+    strange.graph.node[1].op_type = "NoSuchOperator"
+    strange.graph.node[1].domain = "nowhere"
+    strange.opset_import.append(helper.make_opsetid("nowhere", 1))
+    onnx.save(strange, str(tmp_path / "strange.onnx"))
+    with pytest.raises(EvaluationError, match=rf"{runtime.engine} (cannot load|failed on) strange\.onnx"):
+        _scores(runtime, tmp_path / "strange.onnx", contract)
+
+
+# ------------------------------------------------------------------- models and contracts
+
+
+def test_contract_names_an_absent_input(model: tuple[Path, Contract]) -> None:
+    path, contract = model
+    wrong = contract.model_copy(update={"model": contract.model.model_copy(update={"input": "pixels"})})
+    with pytest.raises(ContractError, match=r"names input 'pixels', and .*small\.onnx has input\. Set model\.input"):
+        open_runtime(Runtime(), path, wrong)
+
+
+def test_contract_names_an_absent_output(model: tuple[Path, Contract]) -> None:
+    path, contract = model
+    wrong = contract.model_copy(update={"model": contract.model.model_copy(update={"output": "scores"})})
+    with pytest.raises(ContractError, match=r"names output 'scores', and .* has logits\. Set model\.output"):
+        open_runtime(Runtime(), path, wrong)
+
+
+def test_labels_that_do_not_match_the_scores(model: tuple[Path, Contract]) -> None:
+    path, contract = model
+    wrong = contract.model_copy(update={"model": contract.model.model_copy(update={"labels": ("a", "b")})})
+    with pytest.raises(EvaluationError, match=r"of shape \(7, 5\); expected \(7, 2\), one score per class\. Check"):
+        _scores(Runtime(), path, wrong)
+
+
+def test_file_that_is_not_onnx(tmp_path: Path, model: tuple[Path, Contract]) -> None:
+    path = tmp_path / "text.onnx"
+    path.write_text("not a model")
+    with pytest.raises(ModelFileError, match=r"text\.onnx \(11 bytes\) is not an ONNX file"):
+        open_runtime(Runtime(), path, model[1])
+
+
+def test_model_of_two_inputs(tmp_path: Path, model: tuple[Path, Contract]) -> None:
+    two = onnx.load(str(model[0]))
+    two.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
+    onnx.save(two, str(tmp_path / "two.onnx"))
+    with pytest.raises(ContractError, match=r"takes 2 inputs \(input, mask\); models of one input are supported"):
+        open_runtime(Runtime(), tmp_path / "two.onnx", model[1])
+
+
+# ------------------------------------------------------------------------------- absence
+
+
+def test_provider_that_this_build_lacks() -> None:
+    with pytest.raises(SkippedError, match=r"has no NoSuchProvider; it has .*CPUExecutionProvider\. Set runtime\.prov"):
+        available(Runtime(provider="NoSuchProvider"))
+
+
+def test_provider_that_is_built_in_but_does_not_start(model: tuple[Path, Contract]) -> None:
+    """The GPU build lists CUDA everywhere and would quietly run on the CPU instead."""
+    cuda = _present(Runtime(provider="CUDAExecutionProvider"))
+    try:
+        scores = _scores(cuda, *model)
+    except SkippedError as error:
+        assert "CUDAExecutionProvider did not start on this machine" in str(error)  # noqa: PT017 - or it runs
+    else:
+        assert np.allclose(scores, _scores(Runtime(), *model), atol=1e-3)
+
+
+def test_openvino_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SkippedError, match=r"OpenVINO is not installed here\. Install it with `pip install gapshift\["):
+        available(Runtime(engine="openvino"))
+
+
+def test_unknown_engine_is_named_with_its_neighbours() -> None:
+    runtime = Runtime.model_construct(engine="onnxruntim")
+    with pytest.raises(UnknownNameError, match=r"Unknown runtime 'onnxruntim'\. Did you mean 'onnxruntime'"):
+        available(runtime)
+
+
+def test_no_runtime_tries_the_network(model: tuple[Path, Contract], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a runtime opened a network connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    _scores(_present(Runtime(engine="openvino")), *model)
+
+
+# ------------------------------------------------------------------------------ scripted
+
+
+def _sums(batch: NDArray[Any]) -> NDArray[Any]:
+    return np.stack([batch.sum(axis=(1, 2, 3)), batch.max(axis=(1, 2, 3))], axis=1)
+
+
+def test_scripted_session_conforms() -> None:
+    check_runtime(lambda: ScriptedSession(_sums, shape=(None, 3, 8, 8)), INPUTS)
+
+
+def test_scripted_rows_are_dealt_in_order_and_again_after_open() -> None:
+    rows = np.arange(8.0).reshape(4, 2)
+    session = ScriptedSession(rows)
+    for _ in range(2):
+        with session:
+            parts = [session.predict(np.zeros((n, 1))) for n in (1, 3)]
+        assert np.array_equal(np.concatenate(parts), rows)
+
+
+def test_scripted_session_runs_out_of_rows() -> None:
+    with ScriptedSession([[0.0, 1.0]]) as session, pytest.raises(EvaluationError, match="holds 1 rows and row 2 was"):
+        session.predict(np.zeros((2, 1)))
+
+
+def test_scripted_nan_and_failures() -> None:
+    failing = ScriptedSession(_sums, failures={1: RuntimeError("device lost")})
+    with failing as session:
+        assert np.isnan(session.predict(np.full((1, 1, 2, 2), np.nan))).all()
+        with pytest.raises(EvaluationError, match=r"scripted failed on scripted with an input of .*: device lost\."):
+            session.predict(INPUTS)
+
+
+def test_scripted_refusal_to_open() -> None:
+    with pytest.raises(EvaluationError, match="scripted cannot load scripted: no memory"):
+        ScriptedSession(_sums, refuses=MemoryError("no memory")).open()
+
+
+# ------------------------------------------------------- the suite itself can tell failure
+
+
+def _broken(answer: Any) -> Any:
+    return lambda: ScriptedSession(answer, shape=(None, 3, 8, 8))
+
+
+class _Drifting:
+    """Answers differently every time."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, batch: NDArray[Any]) -> NDArray[Any]:
+        self.calls += 1
+        return _sums(batch) + self.calls
+
+
+def _batch_dependent(batch: NDArray[Any]) -> NDArray[Any]:
+    return _sums(batch) + len(batch)
+
+
+def _writes_into_its_input(batch: NDArray[Any]) -> NDArray[Any]:
+    batch += 1
+    return np.zeros((len(batch), 2))
+
+
+@pytest.mark.parametrize(
+    ("answer", "check"),
+    [
+        (_Drifting(), "repeats_are_equal"),
+        (_batch_dependent, "batches_may_be_split"),
+        (_writes_into_its_input, "inputs_are_left_alone"),
+    ],
+)
+def test_conformance_suite_finds_a_broken_runtime(answer: Any, check: str) -> None:
+    with pytest.raises(AssertionError, match=check):
+        check_runtime(_broken(answer), INPUTS)
+
+
+def test_conformance_suite_finds_a_session_that_accepts_any_rank() -> None:
+    with pytest.raises(AssertionError, match="wrong_rank_is_refused"):
+        check_runtime(lambda: ScriptedSession(lambda batch: np.zeros((len(batch), 2))), INPUTS)
+
+
+def test_conformance_suite_wants_enough_rows() -> None:
+    with pytest.raises(ValueError, match="at least 3"):
+        check_runtime(_broken(_sums), INPUTS[:2])
+    assert len(CHECKS) == len({check.__name__ for check in CHECKS})

@@ -1,0 +1,451 @@
+"""The judgement of whole run folders."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gapshift.errors import UnknownNameError, WorkspaceError
+from gapshift.records import concatenate
+from gapshift.reports.judge import judge
+from gapshift.reports.summary import SUMMARY_KEYS
+from gapshift.schema import Execution
+
+CELL_KEYS = {
+    "bundle", "environment", "kind", "gated", "deviations", "status", "reason", "n_by_level", "accuracy",
+    "reference_accuracy", "drop_pp", "loss", "gain", "loss_slope", "tilt_pp", "ability_shift", "predicted_drop_pp",
+    "floor", "churn", "flips", "ece", "reference_ece", "ece_difference", "execution", "verdict", "levels", "seconds",
+    "items_per_second",
+}  # fmt: skip
+ADDED_CELL_KEYS = {
+    "named", "subsampled", "n", "mean_drop_pp", "tie_changes", "q_change", "bands", "level_reasons", "items_needed",
+    "remarks",
+}  # fmt: skip
+LEVELS = ("1", "2", "3", "4", "5")
+E = {"estimate", "low", "high"}
+
+
+def run(builder, records=None, kind="lossy", named=True, name="env", environment=(), cell=(), **settings):
+    """A run of one bundle and one environment, judged; returns the summary and the cell."""
+    builder.environment(name, kind, **dict(environment))
+    builder.cell("reference", builder.answers())
+    if records is not None:
+        builder.cell(name, records, **dict(cell))
+    summary = judge(builder.finish(deployments=(name,) if named else (), **settings))
+    return summary, summary["cells"][0]
+
+
+# ------------------------------------------------------------------- verdicts
+
+
+def test_pass(builder):
+    summary, cell = run(builder, builder.answers(lost={5: 1}))
+    assert summary["verdict"] == "PASS"
+    assert cell["levels"] == dict.fromkeys(LEVELS, "PASS")
+    assert summary["reasons"] == ["PASS: the drop stays below the margin at every judged level of 1 gated cell"]
+    assert summary["holm_family"] == 5
+
+
+def test_fail_names_bundle_environment_level_drop_margin_and_p(builder):
+    summary, cell = run(builder, builder.answers(lost={5: 60}))
+    assert summary["verdict"] == cell["verdict"] == "FAIL"
+    assert cell["levels"] == {"1": "PASS", "2": "PASS", "3": "PASS", "4": "PASS", "5": "FAIL"}
+    reason = summary["reasons"][0]
+    assert reason.startswith("FAIL: m in env, level 5: accuracy drops by 10.00 pp (95% interval 7.85 to 12.66)")
+    assert "margin 2 pp; Holm-adjusted p = " in reason
+    assert summary["headline"].startswith("FAIL: 1 of 1 gated cell fail; worst is m in env at level 5")
+
+
+def test_inconclusive_says_how_many_items_would_decide(builder):
+    summary, cell = run(builder, builder.answers(lost={5: 12}, gained={5: 8}))
+    assert summary["verdict"] == "INCONCLUSIVE"
+    assert cell["items_needed"] == {"1": None, "2": None, "3": None, "4": None, "5": 852}
+    assert "about 852 items would decide (600 here)" in summary["reasons"][0]
+
+
+def test_few_items_are_inconclusive_never_a_pass(make_builder):
+    builder = make_builder(per_level=100)
+    summary, cell = run(builder, builder.answers())
+    assert summary["verdict"] == "INCONCLUSIVE"
+    assert set(cell["items_needed"].values()) == {189}
+
+
+@pytest.mark.parametrize("kind", ["lossy", "mistake", "stress"])
+def test_what_is_not_named_is_reported_and_does_not_decide(builder, kind):
+    summary, cell = run(builder, builder.answers(lost={5: 100}), kind=kind, named=False)
+    assert (cell["gated"], cell["verdict"], summary["verdict"]) == (False, "FAIL", "NO DATA")
+    assert summary["reasons"][0].startswith("NO DATA: nothing is gated")
+    assert "no deployment is named" in summary["headline"]
+
+
+def test_an_equivalent_environment_is_gated_by_its_predictions(builder):
+    summary, cell = run(builder, builder.answers(moved={5: 1}), kind="equivalent", named=False)
+    assert cell["gated"]
+    assert summary["verdict"] == "FAIL"
+    assert cell["drop_pp"]["5"]["estimate"] == 0
+    assert "1 of 600 predictions change outside ties" in cell["reason"]
+
+
+def test_changes_at_ties_are_counted_and_do_not_fail(builder, edit):
+    reference = builder.answers()
+    gap = reference.gap.copy()
+    gap[-1] = 1e-4
+    builder.environment("off")
+    builder.cell("reference", edit(reference, gap=gap))
+    builder.cell("off", builder.answers(moved={5: 1}))
+    cell = judge(builder.finish())["cells"][0]
+    assert (cell["verdict"], cell["tie_changes"], cell["churn"]["5"]["estimate"]) == ("PASS", 1, pytest.approx(1 / 600))
+
+
+def test_another_format_than_requested_is_no_data_with_its_numbers(builder):
+    ran = Execution(engine="ort", provider="CPU", requested="float16", executed="float32", matches=False)
+    summary, cell = run(builder, builder.answers(lost={5: 60}), cell={"execution": ran})
+    assert summary["verdict"] == cell["verdict"] == "NO DATA"
+    assert cell["drop_pp"]["5"]["estimate"] == pytest.approx(10)
+    assert "float16 was requested and float32 was executed" in summary["reasons"][0]
+
+
+# --------------------------------------------------------------------- errors
+
+
+def test_a_planned_cell_without_a_file_is_an_error(builder):
+    summary, cell = run(builder)
+    assert (summary["verdict"], cell["status"], cell["reason"]) == ("ERROR", "error", "did not run")
+    assert cell["levels"] == dict.fromkeys(LEVELS, "ERROR")
+
+
+def test_a_broken_file_is_an_error(builder):
+    builder.environment("env")
+    builder.cell("reference", builder.answers())
+    workspace = builder.finish()
+    workspace.cell_path("m", "env").write_bytes(b"half a fi")
+    cell = judge(workspace)["cells"][0]
+    assert cell["verdict"] == "ERROR"
+    assert "is not a gapshift cell" in cell["reason"]
+
+
+def test_another_cells_file_is_an_error(builder):
+    builder.environment("env")
+    builder.cell("reference", builder.answers())
+    builder.cell("other", builder.answers())
+    workspace = builder.finish()
+    workspace.cell_path("m", "other").rename(workspace.cell_path("m", "env"))
+    assert judge(workspace)["cells"][0]["reason"] == "its record file belongs to m in other"
+
+
+def test_a_cell_that_ended_in_an_error_is_an_error(builder):
+    summary, cell = run(builder, cell={"status": "error", "reason": "out of memory"}, records=builder.answers())
+    assert (summary["verdict"], cell["reason"]) == ("ERROR", "out of memory")
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_without_its_reference_every_cell_of_a_bundle_is_an_error(builder, write):
+    for name in ("a", "b"):
+        builder.environment(name)
+        builder.cell(name, builder.answers())
+    if write:
+        builder.cell("reference", None, status="error", reason="the model refuses the input")
+    summary = judge(builder.finish())
+    why = "the reference ended as error: the model refuses the input" if write else "the reference did not run"
+    assert [cell["verdict"] for cell in summary["cells"]] == ["ERROR", "ERROR"]
+    assert summary["reasons"] == [f"ERROR: m in a, b: {why}"]
+    assert summary["bundles"][0]["reference"]["reason"] == why
+
+
+def test_missing_records_are_an_error_and_said(builder, edit):
+    _, cell = run(builder, edit(builder.answers(), keep=slice(0, -3)))
+    assert (cell["verdict"], cell["reason"]) == ("ERROR", "3 of 3000 items have no record")
+
+
+def test_a_subsample_is_judged_on_its_own_items(builder, edit):
+    summary, cell = run(builder, edit(builder.answers(), keep=slice(0, None, 3)), environment={"subsample": True})
+    assert (cell["n"], cell["n_by_level"]["5"], cell["subsampled"], summary["verdict"]) == (1000, 200, True, "PASS")
+
+
+def test_an_empty_subsample_is_an_error(builder, edit):
+    _, cell = run(builder, edit(builder.answers(), keep=slice(0, 0)), environment={"subsample": True})
+    assert cell["verdict"] == "ERROR"
+
+
+def test_doubled_records_are_an_error(builder, edit):
+    _, cell = run(builder, edit(builder.answers(), keep=[0, *range(3000)]))
+    assert cell["verdict"] == "ERROR"
+    assert "more than one record" in cell["reason"]
+
+
+def test_other_labels_are_an_error(builder, edit):
+    records = builder.answers()
+    _, cell = run(builder, edit(records, label=records.label + np.int32(1)))
+    assert "3000 items have another label than in the reference" in cell["reason"]
+
+
+@pytest.mark.parametrize("status", ["error", "ok", "melted"])
+def test_unscored_items_and_unknown_words_are_an_error(builder, edit, status):
+    _, cell = run(builder, edit(builder.answers(), status=status, where=[7]))
+    assert cell["verdict"] == "ERROR"
+    assert "unscored" in cell["reason"]
+
+
+def test_judged_items_without_a_level_are_an_error(builder, edit):
+    builder.environment("env")
+    records = builder.answers()
+    unknown = edit(records, item_id=np.array(["stranger", *records.item_id[1:].tolist()]))
+    builder.cell("reference", unknown)
+    builder.cell("env", unknown)
+    summary = judge(builder.finish())
+    assert summary["verdict"] == "ERROR"
+    assert "1 of 3000 judged items have no level in items.parquet" in summary["reasons"][0]
+
+
+# -------------------------------------------------------------- broken answers
+
+
+def test_non_finite_outputs_are_wrong_and_named(builder, edit):
+    summary, cell = run(builder, edit(builder.answers(), status="nan_output", where=slice(2400, 2460)))
+    assert summary["verdict"] == "FAIL"
+    assert cell["flips"]["right_to_wrong"]["5"] == 60
+    assert "60 items had non-finite outputs here and count as wrong" in cell["reason"]
+    json.dumps(summary, allow_nan=False)
+
+
+def test_non_finite_in_both_is_wrong_in_both(builder, edit):
+    broken = edit(builder.answers(), status="nan_output", where=[0])
+    builder.environment("off")
+    builder.cell("reference", broken)
+    builder.cell("off", broken)
+    cell = judge(builder.finish())["cells"][0]
+    assert (cell["verdict"], cell["churn"]["all"]["estimate"], cell["n"]) == ("PASS", 0, 3000)
+
+
+def test_unreadable_here_alone_is_wrong(builder, edit):
+    _, cell = run(builder, edit(builder.answers(), status="unreadable", where=[0, 1]))
+    assert (cell["flips"]["right_to_wrong"]["1"], cell["n"]) == (2, 3000)
+    assert "2 items are unreadable here alone and count as wrong" in cell["remarks"]
+
+
+@pytest.mark.parametrize(("broken", "verdict"), [(3, "PASS"), (4, "ERROR")])
+def test_unreadable_in_both_stands_outside_the_pairs_and_errs_above_a_thousandth(builder, edit, broken, verdict):
+    records = edit(builder.answers(), status="unreadable", where=slice(0, broken))
+    builder.environment("off")
+    builder.cell("reference", records)
+    builder.cell("off", records)
+    summary = judge(builder.finish())
+    assert (summary["verdict"], summary["cells"][0]["n"]) == (verdict, 3000 - broken)
+    assert summary["items"]["unreadable"] == broken
+
+
+# ------------------------------------------------------- skipped, not applicable
+
+
+@pytest.mark.parametrize("status", ["skipped", "not_applicable"])
+@pytest.mark.parametrize(
+    ("kind", "named", "strict", "gated"),
+    [("equivalent", False, False, False), ("equivalent", False, True, True), ("lossy", True, False, True)],
+)
+def test_skipped_cells_decide_when_named_or_strict(builder, status, kind, named, strict, gated):
+    summary, cell = run(
+        builder, cell={"status": status, "reason": "no OpenVINO here"}, records=builder.answers(), kind=kind,
+        named=named, strict=strict,
+    )  # fmt: skip
+    assert (cell["gated"], cell["verdict"], summary["verdict"]) == (gated, "NO DATA", "NO DATA")
+    assert cell["reason"].endswith("no OpenVINO here")
+    assert cell["n"] == 0
+
+
+def test_a_lossy_environment_that_was_skipped_decides_under_strict(builder):
+    _, cell = run(builder, builder.answers(), cell={"status": "skipped"}, named=False, strict=True)
+    assert cell["gated"]
+
+
+def test_a_deployment_that_was_not_planned_is_refused(builder):
+    builder.environment("int8")
+    builder.cell("reference", builder.answers())
+    with pytest.raises(UnknownNameError, match=r"Unknown deployment 'int9'\. Did you mean 'int8'\?"):
+        judge(builder.finish(deployments=("int9",)))
+
+
+# ---------------------------------------------------------------- floors and bands
+
+
+def floored(builder, **settings):
+    accuracy = {1: 0.98, 2: 0.95, 3: 0.9, 4: 0.8, 5: 0.1}
+    builder.environment("env", "lossy")
+    builder.cell("reference", builder.answers(accuracy))
+    builder.cell("env", builder.answers(accuracy, lost={5: 30}, gained={5: 30}))
+    return judge(builder.finish(deployments=("env",), **settings))
+
+
+def test_a_floored_level_is_left_out_and_said_in_the_headline(builder):
+    summary = floored(builder)
+    cell = summary["cells"][0]
+    assert (summary["verdict"], cell["levels"]["5"], cell["floor"], cell["tilt_pp"]) == ("PASS", "NO DATA", [5], None)
+    assert "levels at the floor of chance are left out (m level 5)" in summary["headline"]
+    assert summary["reasons"][0].startswith("PASS: ")
+    assert summary["reasons"][1].startswith("NO DATA: m in env, level 5: floor")
+
+
+def test_a_floored_level_decides_under_strict(builder):
+    assert floored(builder, strict=True)["verdict"] == "NO DATA"
+
+
+def test_three_bands_are_judged_where_levels_are_unreliable(builder):
+    builder.card = {"gated_bands": ((1, 2), (3,), (4, 5)), "split_half": 0.7}
+    summary, cell = run(builder, builder.answers(lost={5: 120}))
+    assert summary["holm_family"] == 3
+    assert cell["levels"] == {"1": "PASS", "2": "PASS", "3": "PASS", "4": "FAIL", "5": "FAIL"}
+    assert "levels 4-5" in summary["reasons"][0]
+    assert cell["drop_pp"]["4"]["p_fail_holm"] == cell["drop_pp"]["5"]["p_fail_holm"]
+
+
+def test_an_empty_level_is_no_data_unless_its_band_has_items(make_builder):
+    alone, banded = make_builder(), make_builder()
+    banded.card = {"gated_bands": ((1, 2), (3,), (4, 5))}
+    for builder in (alone, banded):
+        builder.per_level[5] = 0
+    first, cell = run(alone, alone.answers())
+    assert (first["verdict"], cell["levels"]["5"], cell["drop_pp"]["5"]) == ("NO DATA", "NO DATA", None)
+    assert first["reasons"] == ["NO DATA: m in env, level 5: no items"]
+    assert run(banded, banded.answers())[0]["verdict"] == "PASS"
+
+
+@pytest.mark.parametrize(("allowed", "verdict"), [(False, "INCONCLUSIVE"), (True, "PASS")])
+def test_all_items_together_pass_only_when_allowed(builder, allowed, verdict):
+    builder.card = {"gated_bands": ((1, 2, 3, 4, 5),), "split_half": 0.4}
+    summary, _ = run(builder, builder.answers(), allow_unlevelled=allowed)
+    assert (summary["verdict"], summary["holm_family"]) == (verdict, 1)
+    assert ("--allow-unlevelled" in summary["reasons"][0]) is not allowed
+
+
+def test_bands_that_lose_a_level_are_refused(builder):
+    builder.card = {"gated_bands": ((1, 2), (4, 5))}
+    with pytest.raises(WorkspaceError, match="every level from 1 to 5 belongs to exactly one band"):
+        run(builder, builder.answers())
+
+
+# ------------------------------------------------------------------- Holm family
+
+
+def test_cells_that_did_not_run_stay_in_the_family(make_builder):
+    def p_at_level_5(missing):
+        builder = make_builder()
+        for k in range(missing):
+            builder.environment(f"gone{k}")
+        summary, _ = run(builder, builder.answers(lost={5: 28}))
+        drop = summary["cells"][missing]["drop_pp"]["5"]
+        return summary["holm_family"], drop["p_fail"], drop["p_fail_holm"]
+
+    assert p_at_level_5(0)[0] == 5
+    family, p, adjusted = p_at_level_5(4)
+    assert family == 25
+    assert adjusted == pytest.approx(25 * p)
+
+
+def test_a_cell_that_is_not_gated_leaves_the_family_alone(make_builder):
+    alone, beside = make_builder(), make_builder()
+    beside.environment("bgr", "mistake")
+    beside.cell("bgr", beside.answers(lost=dict.fromkeys(range(1, 6), 100)))
+    drops = [run(b, b.answers(lost={5: 28}))[0]["cells"][-1]["drop_pp"]["5"] for b in (alone, beside)]
+    assert drops[0] == drops[1]
+
+
+# ---------------------------------------------------------------- the training cell
+
+
+def test_training_side_answers_are_one_more_gated_cell(builder):
+    builder.environment("off")
+    builder.cell("reference", builder.answers())
+    builder.cell("off", builder.answers())
+    held_out, training = builder.answers(moved={2: 1}, lost={5: 6}), builder.answers(prefix="train")
+    builder.training(concatenate([training, held_out]))
+    summary = judge(builder.finish())
+    cell = summary["cells"][0]
+    assert (cell["environment"], cell["kind"], cell["gated"], cell["verdict"]) == (
+        "training",
+        "equivalent",
+        True,
+        "FAIL",
+    )
+    assert cell["drop_pp"]["5"]["estimate"] == pytest.approx(1)
+    export = summary["bundles"][0]["export_drop_pp"]["5"]
+    assert export["estimate"] == pytest.approx(-1)
+    assert export["low"] == pytest.approx(-cell["drop_pp"]["5"]["high"])
+    assert summary["holm_family"] == 10
+
+
+def test_without_training_side_answers_there_is_no_export_drop(builder):
+    assert run(builder, builder.answers())[0]["bundles"][0]["export_drop_pp"] is None
+
+
+# ---------------------------------------------------------------------- the summary
+
+
+def test_the_summary_has_exactly_its_keys(builder):
+    summary, cell = run(builder, builder.answers(lost={3: 15, 4: 20, 5: 60}, gained={4: 5}))
+    added = {
+        "headline", "interval_level", "command", "deployments", "strict", "allow_unlevelled", "notes", "data",
+        "environments", "items", "contrasts",
+    }  # fmt: skip
+    assert set(summary) == set(SUMMARY_KEYS) | added
+    assert set(cell) == CELL_KEYS | ADDED_CELL_KEYS
+    assert set(summary["bundles"][0]) == {
+        "name", "domain", "task", "regime", "seed", "family", "sha256", "reference", "export_drop_pp",
+    }  # fmt: skip
+    keys = ("all", *LEVELS)
+    by_level = ("n_by_level", "accuracy", "reference_accuracy", "drop_pp", "loss", "gain", "predicted_drop_pp", "churn")
+    assert all(tuple(cell[name]) == keys for name in by_level)
+    assert all(tuple(cell["flips"][name]) == keys for name in ("right_to_wrong", "wrong_to_right"))
+    assert set(cell["drop_pp"]["5"]) == E | {"p_change", "p_fail", "p_fail_holm"}
+    assert all(set(cell[name]) == E for name in ("loss_slope", "tilt_pp", "ability_shift", "ece_difference"))
+
+
+def test_a_cell_without_data_has_the_same_keys(builder):
+    summary, cell = run(builder)
+    assert set(cell) == CELL_KEYS | ADDED_CELL_KEYS
+    json.dumps(summary, allow_nan=False)
+
+
+def test_measured_values(builder):
+    _, cell = run(builder, builder.answers(lost={1: 6, 5: 60}, gained={5: 12}, moved={5: 5}))
+    assert cell["reference_accuracy"]["5"] == pytest.approx(0.6)
+    assert cell["accuracy"]["5"] == pytest.approx(0.52)
+    assert cell["drop_pp"]["5"]["estimate"] == pytest.approx(8)
+    assert cell["loss"]["5"]["estimate"] == pytest.approx(60 / 360)
+    assert cell["gain"]["5"]["estimate"] == pytest.approx(12 / 240)
+    assert cell["churn"]["5"]["estimate"] == pytest.approx(77 / 600)
+    assert cell["tilt_pp"]["estimate"] == pytest.approx(7)
+    assert cell["mean_drop_pp"]["estimate"] == pytest.approx((1 + 8) / 5)
+    assert cell["ability_shift"]["high"] < 0 < cell["predicted_drop_pp"]["all"]
+
+
+def test_items_without_parameters_have_no_ability(builder):
+    builder.parameters = False
+    _, cell = run(builder, builder.answers(lost={5: 60}))
+    assert cell["ability_shift"] is None
+    assert set(cell["predicted_drop_pp"].values()) == {None}
+
+
+def test_cells_come_in_plan_order_and_the_reference_is_none(builder):
+    for bundle in ("b", "a"):
+        builder.bundle(bundle)
+        builder.cell("reference", builder.answers(), bundle=bundle)
+    for name in ("z", "reference", "y"):
+        builder.environment(name)
+    cells = judge(builder.finish())["cells"]
+    assert [(c["bundle"], c["environment"]) for c in cells] == [("b", "z"), ("b", "y"), ("a", "z"), ("a", "y")]
+
+
+def test_the_same_files_give_the_same_summary_whatever_the_order_of_rows(make_builder, edit):
+    def summary(order):
+        builder = make_builder()
+        return run(builder, edit(builder.answers(lost={5: 20}, gained={3: 4}), keep=order))[0]
+
+    straight, again = summary(slice(None)), summary(slice(None))
+    shuffled = summary(np.random.default_rng(0).permutation(3000))
+    assert straight == again
+    assert straight["cells"][0]["levels"] == shuffled["cells"][0]["levels"]
+    assert straight["cells"][0]["drop_pp"] == shuffled["cells"][0]["drop_pp"]
+
+
+def test_a_run_without_a_plan_is_refused(builder):
+    with pytest.raises(WorkspaceError, match=r"it has no run\.json"):
+        judge(builder.workspace)

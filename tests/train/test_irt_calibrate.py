@@ -1,0 +1,177 @@
+"""From a response matrix to rated items and an honest card."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import spearmanr
+
+from gapshift.errors import CalibrationError, UnknownNameError
+from gapshift.records import ITEM_SCHEMA, read_items, write_items
+from gapshift.schema import Item
+from gapshift.train.irt import calibrate as module
+from gapshift.train.irt import pyirt
+from gapshift.train.irt.calibrate import Calibration, calibrate
+
+Matrix = NDArray[np.float64]
+ITEMS = 300
+B = np.random.default_rng(1).normal(0, 1.3, ITEMS)
+IDS = [f"item-{index:03}" for index in range(ITEMS)]
+
+
+def answers(responders: int, seed: int = 2) -> Matrix:
+    random = np.random.default_rng(seed)
+    theta = random.normal(size=responders)
+    return (random.random((responders, ITEMS)) < expit(theta[:, None] - B)).astype(float)
+
+
+def quick(matrix: Matrix, **options: object) -> Calibration:
+    return calibrate(matrix, IDS, **({"task": "t", "guessing": 0.0, "cross_check": False} | options))  # type: ignore[arg-type]
+
+
+def test_items_are_rated() -> None:
+    matrix = answers(60)
+    matrix[3, 5] = np.nan
+    result = quick(matrix)
+    assert spearmanr(result.parameters.b, B).statistic > 0.9
+    assert np.bincount(result.level).tolist() == [0, 60, 60, 60, 60, 60]
+    assert ((result.level_abs == 5) == (result.parameters.b >= 1.5)).all()
+    np.testing.assert_allclose(result.proportion_correct, np.nanmean(matrix, axis=0))
+    assert result.item_ids == tuple(IDS)
+    card = result.card
+    assert (card.task, card.engine, card.items, card.responders, card.guessing) == ("t", "em", ITEMS, 60, 0.0)
+    assert card.split_half is not None
+    assert card.split_half > 0.85
+    assert len(card.gated_bands) == 5
+    assert card.notes == ("Not cross-checked with a second engine: it was switched off.",)
+
+
+def test_the_order_of_items_changes_nothing() -> None:
+    matrix, order = answers(15), np.random.default_rng(3).permutation(ITEMS)
+    plain = quick(matrix)
+    shuffled = calibrate(matrix[:, order], [IDS[index] for index in order], task="t", guessing=0.0, cross_check=False)
+    assert (shuffled.level == plain.level[order]).mean() > 0.99
+
+
+def test_two_runs_say_what_is_gated() -> None:
+    noise = np.random.default_rng(4).random((6, ITEMS)) < np.linspace(0, 0.2, 6)[:, None]
+    checkpoints = np.abs(np.repeat(answers(2), 3, axis=0) - noise)
+    card = quick(checkpoints, runs=["a"] * 3 + ["b"] * 3).card
+    assert card.gated_bands != ((1,), (2,), (3,), (4,), (5,))
+    assert card.split_half is not None
+    assert any("too low for five levels" in note and "More independent runs" in note for note in card.notes)
+    assert "Only 2 independent run(s) of responders; 12 or more are advised." in card.notes
+
+
+def test_a_middling_reliability_gates_three_bands() -> None:
+    card = quick(answers(9)).card
+    assert card.split_half is not None
+    assert 0.5 <= card.split_half < 0.8
+    assert card.gated_bands == ((1, 2), (3,), (4, 5))
+    assert card.notes[0] == (
+        f"Split-half reliability {card.split_half:.2f} is below 0.80, too low for five levels: three bands are gated "
+        "instead: levels 1-2, 3 and 4-5. More independent runs raise it."
+    )
+
+
+def test_one_run_cannot_be_split() -> None:
+    card = quick(answers(12), runs=["only"] * 12).card
+    assert card.split_half is None
+    assert card.gated_bands == ((1, 2, 3, 4, 5),)
+    assert card.notes[0].startswith("The reliability of the levels could not be measured")
+    assert "a pass needs --allow-unlevelled" in card.notes[0]
+
+
+def test_responders_that_are_hardly_told_apart_are_said() -> None:
+    random = np.random.default_rng(5)
+    alike = (random.random((60, ITEMS)) < expit(random.normal(0, 0.1, 60)[:, None] - 2 * B)).astype(float)
+    result = quick(alike)
+    assert not result.parameters.converged
+    assert any("had not settled" in note and "level_abs" in note for note in result.card.notes)
+
+
+def test_ties_are_counted_and_said() -> None:
+    card = quick(answers(4)).card
+    assert card.tie_share > 0.2
+    assert f"{card.tie_share:.1%} of the items share their difficulty with another level" in " ".join(card.notes)
+
+
+def test_guessing_per_item_has_no_single_value_in_the_card() -> None:
+    card = quick(answers(10), guessing=np.linspace(0, 0.5, ITEMS).round(1)).card
+    assert card.guessing is None
+    assert quick(answers(10), guessing=0.1).card.guessing == 0.1
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="py-irt needs Python below 3.12")
+def test_a_small_matrix_is_cross_checked_with_py_irt_and_py_irt_with_em() -> None:
+    matrix = answers(20)
+    by_em = quick(matrix, cross_check=None, guessing=0.1).card
+    by_py_irt = quick(matrix[:, :], engine="py-irt", cross_check=None, runs=["one"] * 20)
+    assert by_em.rank_correlation_py_irt is not None
+    assert by_em.rank_correlation_py_irt > 0.95
+    assert "Rank correlation of b between em and py-irt-1pl: 0.9" in " ".join(by_em.notes)
+    assert "py-irt knows no guessing" in " ".join(by_em.notes)
+    assert by_py_irt.card.rank_correlation_py_irt is not None
+    assert "between py-irt-1pl and em: 0.9" in " ".join(by_py_irt.card.notes)
+    assert abs(by_py_irt.parameters.theta.std() - 1) < 1e-9
+
+
+def test_a_large_matrix_is_not_cross_checked_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CROSS_CHECK_RESPONSES", 100)
+    card = quick(answers(10), cross_check=None).card
+    assert card.rank_correlation_py_irt is None
+    assert card.notes[-1] == (
+        "Not cross-checked with a second engine: 3,000 responses are more than 100; ask for it with --cross-check."
+    )
+
+
+def test_without_py_irt_the_card_says_why_and_a_forced_cross_check_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyirt, "unavailable", lambda: "py-irt needs Python below 3.12; this is 3.13")
+    card = quick(answers(10), cross_check=None).card
+    assert "py-irt needs Python below 3.12; this is 3.13." in card.notes[-1]
+    with pytest.raises(CalibrationError, match=r"cannot run: py-irt needs Python below 3.12.*Use engine 'em'"):
+        quick(answers(10), cross_check=True)
+
+
+def test_the_table_follows_the_items_and_survives_the_disk(tmp_path: Path) -> None:
+    result = quick(answers(20))
+    items = [Item(id=name, label=index % 3, split="test", group="g") for index, name in enumerate(IDS)][::-1]
+    table = result.table(items)
+    assert table.schema == ITEM_SCHEMA
+    assert table["id"].to_pylist() == IDS[::-1]
+    assert table["b"].to_pylist() == result.parameters.b[::-1].tolist()
+    assert table["level"].to_pylist() == result.level[::-1].tolist()
+    assert set(table["task"].to_pylist()) == {"t"}
+    write_items(tmp_path / "items.parquet", table, [result.card])
+    again, cards = read_items(tmp_path / "items.parquet")
+    assert again.equals(table)
+    assert cards == (result.card,)
+
+
+def test_a_table_of_other_items_is_refused() -> None:
+    result = quick(answers(20))
+    items = [Item(id=name, label=0) for name in IDS]
+    with pytest.raises(CalibrationError, match=r"1 without a rating \(other\), 1 rated but not given \(item-000\)"):
+        result.table([Item(id="other", label=0), *items[1:]])
+    with pytest.raises(CalibrationError, match=r"2 rated but not given \(item-298, item-299\)"):
+        result.table(items[:-2])
+    with pytest.raises(CalibrationError, match="1 given more than once"):
+        result.table([*items, items[0]])
+
+
+def test_errors() -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown calibration engine 'emm'. Did you mean 'em'\?"):
+        quick(answers(10), engine="emm")
+    with pytest.raises(CalibrationError, match="3 run names for 10 responders"):
+        quick(answers(10), runs=["a", "b", "c"])
+    with pytest.raises(CalibrationError, match="1 ids for 300 items"):
+        calibrate(answers(10), ["a"], task="t", guessing=0.0)
+    with pytest.raises(CalibrationError, match="Item ids are not unique: a"):
+        calibrate(answers(10), ["a"] * 300, task="t", guessing=0.0)
+    with pytest.raises(CalibrationError, match="lies outside"):
+        quick(answers(10) + 1)

@@ -1,0 +1,222 @@
+"""From responses to rated items and the card that says how far to trust the ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import spearmanr
+
+from gapshift.errors import CalibrationError
+from gapshift.records import ITEM_SCHEMA
+from gapshift.schema import CalibrationCard, Item
+from gapshift.train.irt import engine as engine_named
+from gapshift.train.irt import pyirt
+from gapshift.train.irt.base import Engine, Floats, ItemParameters, first_few, fixed_guessing
+from gapshift.train.irt.levels import absolute_levels, levels
+from gapshift.train.irt.link import link_parameters
+from gapshift.train.irt.reliability import Bands, gated_bands, split_half
+
+CROSS_CHECK_RESPONSES = 1_500_000
+"""Up to this many responses py-irt's 1PL is run too: about 8 s on one core (5 s per million)."""
+_ADVISED_RUNS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Rated items of one task, in the order of ``item_ids``.
+
+    ``parameters`` are linked: the responders' abilities have mean 0 and sd 1. ``level``
+    is the quintile, ``level_abs`` the level by fixed cut-offs, ``proportion_correct`` the
+    mean response; each of shape (items,).
+    """
+
+    item_ids: tuple[str, ...]
+    parameters: ItemParameters
+    level: NDArray[np.int8]
+    level_abs: NDArray[np.int8]
+    proportion_correct: Floats
+    card: CalibrationCard
+
+    def table(self, items: Sequence[Item]) -> pa.Table:
+        """``items`` with their ratings, in their order, in the columns of ITEM_SCHEMA.
+
+        Raises CalibrationError unless the items are exactly the calibrated ones.
+        """
+        rows = self._rows(items)
+        rated: dict[str, NDArray[Any]] = {
+            "b": self.parameters.b,
+            "a": self.parameters.a,
+            "c": self.parameters.c,
+            "se_b": self.parameters.se_b,
+            "level": self.level,
+            "level_abs": self.level_abs,
+            "proportion_correct": self.proportion_correct,
+        }
+        columns = {
+            "id": [item.id for item in items],
+            "task": [self.card.task] * len(items),
+            "split": [item.split for item in items],
+            "label": [item.label for item in items],
+            "group": [item.group for item in items],
+            **{name: values[rows] for name, values in rated.items()},
+        }
+        return pa.table(columns, schema=ITEM_SCHEMA)
+
+    def _rows(self, items: Sequence[Item]) -> NDArray[np.intp]:
+        position = {name: row for row, name in enumerate(self.item_ids)}
+        ids = [item.id for item in items]
+        unknown = [name for name in ids if name not in position]
+        unrated = sorted(set(self.item_ids) - set(ids))
+        if unknown or unrated or len(ids) != len(position):
+            raise CalibrationError(
+                f"The items are not the calibrated ones: "
+                f"{len(unknown)} without a rating ({first_few(unknown) or 'none'}), "
+                f"{len(unrated)} rated but not given ({first_few(unrated) or 'none'}), "
+                f"{len(ids) - len(set(ids))} given more than once. Calibrate the same data set that the table is for."
+            )
+        return np.array([position[name] for name in ids], dtype=np.intp)
+
+
+def calibrate(
+    responses: ArrayLike,
+    item_ids: Sequence[str],
+    *,
+    task: str,
+    guessing: ArrayLike,
+    engine: str = "em",
+    runs: Sequence[str] | None = None,
+    cross_check: bool | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """Rate items by responses (responders, items) in [0, 1], NaN missing.
+
+    ``guessing``: 1/K for classification into K classes, 0 where nothing can be guessed.
+    ``runs`` names each responder's run (checkpoints of one run share it); without it every
+    responder counts as a run. ``cross_check`` also runs the other engine (py-irt's 1PL, or
+    em where the engine is py-irt) and states the rank correlation of b: True always, False
+    never, None where it takes at most about ten seconds and py-irt is there.
+
+    Raises CalibrationError for responses, ids or runs that cannot be used and for a forced
+    cross-check that cannot run; UnknownNameError for an unknown engine.
+    """
+    chosen = engine_named(engine)
+    matrix = np.asarray(responses, dtype=np.float64)
+    parameters = link_parameters(chosen.fit(matrix, guessing, seed))
+    level, tie_share = levels(parameters.b, item_ids)
+    reliability = split_half(matrix, chosen, guessing=guessing, runs=runs, seed=seed)
+    agreement, agreement_note = _agreement(matrix, guessing, chosen, parameters.b, cross_check, seed)
+    bands = gated_bands(reliability)
+    independent = len(set(runs)) if runs is not None else len(matrix)
+    notes = (
+        _reliability_note(reliability, bands),
+        _runs_note(independent),
+        _convergence_note(parameters.converged),
+        _tie_note(tie_share),
+        agreement_note,
+    )
+    card = CalibrationCard(
+        task=task,
+        engine=chosen.name,
+        items=matrix.shape[1],
+        responders=matrix.shape[0],
+        guessing=_common(parameters.c),
+        split_half=reliability,
+        rank_correlation_py_irt=agreement,
+        gated_bands=bands,
+        tie_share=tie_share,
+        notes=tuple(note for note in notes if note),
+    )
+    return Calibration(
+        item_ids=tuple(item_ids),
+        parameters=parameters,
+        level=level,
+        level_abs=absolute_levels(parameters.b),
+        proportion_correct=np.nanmean(matrix, axis=0),
+        card=card,
+    )
+
+
+def _common(c: Floats) -> float | None:
+    return float(c[0]) if (c == c[0]).all() else None
+
+
+# ------------------------------------------------------------------------ the cross-check
+
+
+def _agreement(
+    matrix: Floats, guessing: ArrayLike, chosen: Engine, b: Floats, cross_check: bool | None, seed: int
+) -> tuple[float | None, str]:
+    """Spearman correlation of b between the engines, or None; and a note."""
+    reason = _why_not(matrix, chosen, cross_check)
+    if reason:
+        return None, f"Not cross-checked with a second engine: {reason}."
+    other = engine_named("py-irt" if chosen.name == "em" else "em")
+    correlation = float(spearmanr(b, other.fit(matrix, guessing, seed).b).statistic)
+    if not np.isfinite(correlation):
+        return None, f"The cross-check with {other.name} gave no rank correlation: one engine rates all items alike."
+    return correlation, _cross_check_note(chosen, other, guessing, correlation, matrix.shape[1])
+
+
+def _why_not(matrix: Floats, chosen: Engine, cross_check: bool | None) -> str | None:
+    if cross_check is False:
+        return "it was switched off"
+    if cross_check or chosen.name != "em":
+        return None
+    answered = int((~np.isnan(matrix)).sum())
+    if answered > CROSS_CHECK_RESPONSES:
+        return f"{answered:,} responses are more than {CROSS_CHECK_RESPONSES:,}; ask for it with --cross-check"
+    return pyirt.unavailable()
+
+
+def _cross_check_note(chosen: Engine, other: Engine, guessing: ArrayLike, correlation: float, items: int) -> str:
+    ranks = f"Rank correlation of b between {chosen.name} and {other.name}: {correlation:.3f}."
+    guessed = fixed_guessing(guessing, items).any()
+    return ranks + (" py-irt knows no guessing, which lowers it." if guessed else "")
+
+
+# ------------------------------------------------------------------------------- the notes
+
+
+def _reliability_note(reliability: float | None, bands: Bands) -> str:
+    if len(bands) == 5:
+        return ""
+    gated = (
+        "three bands are gated instead: levels 1-2, 3 and 4-5"
+        if len(bands) == 3
+        else "all items are gated together, and a pass needs --allow-unlevelled"
+    )
+    if reliability is None:
+        return f"The reliability of the levels could not be measured (it needs at least two independent runs): {gated}."
+    bound = "0.80" if len(bands) == 3 else "0.50"
+    return (
+        f"Split-half reliability {reliability:.2f} is below {bound}, too low for five levels: {gated}. "
+        "More independent runs raise it."
+    )
+
+
+def _runs_note(independent: int) -> str:
+    if independent >= _ADVISED_RUNS:
+        return ""
+    return f"Only {independent} independent run(s) of responders; {_ADVISED_RUNS} or more are advised."
+
+
+def _convergence_note(converged: bool) -> str:
+    if converged:
+        return ""
+    return (
+        "The engine had not settled when it reached its limit of rounds: the responders are hardly told apart. "
+        "The order of items stands; the scale of b, and level_abs with it, is rough."
+    )
+
+
+def _tie_note(tie_share: float) -> str:
+    return (
+        f"{tie_share:.1%} of the items share their difficulty with another level; a hash of the id decided."
+        if tie_share
+        else ""
+    )
