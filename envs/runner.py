@@ -189,8 +189,9 @@ class _Run:
 
     def _answer(self, cell: _Cell) -> tuple[CellInfo, Records]:
         judged, calibration = self._preparers_for(cell.bundle)
+        effect = self._effect(cell, judged)
         prepared = judged.prepared(cell.deployment.preprocessing)
-        note = self._effect(cell, judged, prepared)
+        notes = [effect, self._unreadable(prepared)]
         rows = self._rows(cell.environment)
         model = self._model(cell, calibration)
         with open_runtime(cell.deployment.runtime, model, cell.bundle.contract) as session:
@@ -200,7 +201,7 @@ class _Run:
             key=cell.key,
             bundle=cell.bundle.name,
             environment=cell.environment.name,
-            reason=note,
+            reason="; ".join(note for note in notes if note),
             execution=execution,
             seconds=seconds,
             items_per_second=len(rows) / seconds if seconds > 0 else 0.0,
@@ -222,18 +223,30 @@ class _Run:
             )
         return self._preparers[key]
 
-    def _effect(self, cell: _Cell, judged: Preparer, prepared: Prepared) -> str:
-        """A note where preprocessing deviations change no item; NotApplicableError where nothing else deviates."""
+    def _effect(self, cell: _Cell, judged: Preparer) -> str:
+        """A note where preprocessing deviations change no item; NotApplicableError where nothing else deviates.
+
+        A reason that a sample of items gives is believed only if every item's tensor stays the same.
+        """
         deviations = preprocessing_deviations(cell.environment)
         if not deviations:
             return ""
-        contract = cell.bundle.contract.preprocessing
+        contract, deployed = cell.bundle.contract.preprocessing, cell.deployment.preprocessing
         reason = no_effect(self._matrix.dataset, contract, deviations)
-        if reason is None or not prepared.same_as(judged.prepared(contract)):
+        comparable = deployed.channels == contract.channels
+        if reason is None or (comparable and not judged.prepared(deployed).same_as(judged.prepared(contract))):
             return ""
         if len(deviations) == len(cell.environment.deviations):
             raise NotApplicableError(reason)
         return f"its preprocessing changes no item: {reason}"
+
+    def _unreadable(self, prepared: Prepared) -> str:
+        """How many items cannot be decoded, and why the first of them cannot."""
+        if not prepared.problems:
+            return ""
+        first = min(prepared.problems)
+        item = self._matrix.dataset.items[first]
+        return f"{len(prepared.problems)} items cannot be decoded, {item.id!r} first: {prepared.problems[first]}"
 
     def _rows(self, environment: Environment) -> NDArray[np.intp]:
         """Indices of the items that this environment answers."""

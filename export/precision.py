@@ -39,8 +39,9 @@ def variant(
     except GapshiftError as error:
         raise EvaluationError(f"Cannot convert {model} to {precision.format}: {error}") from error
     except Exception as error:
+        message = " ".join(str(error).split()).rstrip(".")
         raise EvaluationError(
-            f"Cannot convert {model} to {precision.format}: {type(error).__name__}: {error}. "
+            f"Cannot convert {model} to {precision.format}: {type(error).__name__}: {message}. "
             "Leave environments of this format out, or convert the model yourself and check the result."
         ) from error
     with atomic_path(out) as temporary:

@@ -272,8 +272,6 @@ def pair(reference: Reference, records: Records, subsample: bool) -> Pairing:
         problems.append(f"{unread.sum()} of {len(mine)} items are unreadable (at most 0.1% may be)")
     keep = reference.answered[mine] & ~_unscored(records)[theirs] & (reference.level[mine] > 0)
     pairs = _pairs(reference, records, mine[keep], theirs[keep])
-    if not problems and not len(pairs):
-        problems.append("no item was answered both here and in the reference")
     return Pairing(pairs, tuple(problems), _remarks(reference.records, records, mine, theirs), int(unread.sum()))
 
 

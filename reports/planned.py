@@ -159,7 +159,7 @@ def _measure_cell(
     pairing = _pairing(reference, cell.info, cell.records, environment.subsample)
     seed = zlib.crc32(f"{plan.seed}/{bundle.name}/{environment.name}".encode())
     pairs, measurement, counts = None, empty_measurement(), {}
-    if isinstance(reference, Reference) and pairing is not None and len(pairing.pairs):
+    if isinstance(reference, Reference) and pairing is not None:
         pairs = pairing.pairs
         measurement = measure(pairs, reference.items, rule, seed)
         counts = {band: count_levels(pairs, band) for band in bands}

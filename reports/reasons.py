@@ -92,7 +92,14 @@ def _worst_place(gated: list[JudgedCell]) -> str:
     if not failed:
         return "unknown"
     cell, band = max(failed, key=lambda each: _drop(*each))
-    return f"{_where(cell)} at {level_words(band)} (accuracy drops by {100 * _drop(cell, band):.1f} pp)"
+    return f"{_where(cell)} at {level_words(band)} ({_damage(cell, band)})"
+
+
+def _damage(cell: JudgedCell, band: Band) -> str:
+    counts = cell.measured.counts[band]
+    if cell.measured.equivalent and counts.changed_outside_ties:
+        return f"{counts.changed_outside_ties} of {counts.n} predictions change"
+    return f"accuracy drops by {100 * counts.drop:.1f} pp"
 
 
 def _left_out(gated: list[JudgedCell]) -> Iterator[str]:

@@ -35,6 +35,8 @@ STUDY_RANGES_PP = {"easy-only": (12, 22), "hard-only": (8, 14), "curriculum": (3
 """Generalisation gaps that the published study reports, in percentage points."""
 SEEDS_TO_SUPPORT = 5
 FEW_SEEDS = "fewer than five seeds: nothing is called supported"
+Z = 1.959964
+"""Standard normal quantile of a two-sided 95% interval."""
 EVEN = np.full(len(ALL_LEVELS), 1 / len(ALL_LEVELS))
 
 
@@ -140,11 +142,21 @@ def item_variances(regime: Regime) -> Floats:
 
 
 def level_variances(items: RatedItems, total: Floats, answered: Floats) -> Floats:
-    """Variance of each level's mean over items, whose values are ``total / answered``."""
+    """Variance of each level's mean over items, whose values are ``total / answered`` (5,).
+
+    NaN under two items. A variance that is not seen is not taken for none: where all
+    values are equal it is that of the score interval without any disagreement.
+    """
     seen = answered > 0
     values, level = total[seen] / answered[seen], items.level[seen]
-    groups = [values[level == k] for k in ALL_LEVELS]
-    return np.array([g.var(ddof=1) / len(g) if len(g) > 1 else np.nan for g in groups])
+    return np.array([_variance_of_mean(values[level == k]) for k in ALL_LEVELS])
+
+
+def _variance_of_mean(values: Floats) -> float:
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    return float(values.var(ddof=1)) / n if np.ptp(values) > 0 else (Z / (n + Z**2)) ** 2
 
 
 def _weighted(coefficients: Floats, variance: Floats) -> float:
@@ -240,7 +252,7 @@ def _ability_shift(cells: Sequence[MeasuredCell], rule: Rule) -> Json | None:
     if not all(shifts):
         return None
     # Seeds share their items, so the items' part is not averaged away: mean squared error, not its S-th part.
-    errors = np.array([(each["high"] - each["low"]) / (2 * 1.959964) for each in shifts])
+    errors = np.array([(each["high"] - each["low"]) / (2 * Z) for each in shifts])
     return _e(np.array([each["estimate"] for each in shifts]), float(np.mean(errors**2)), rule)
 
 

@@ -43,6 +43,6 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, ModelSpec, TrainingSettings]
     except FileNotFoundError as error:
         raise TrainingError(f"There is no checkpoint {path}. Make it with `gapshift train`.") from error
     except (OSError, EOFError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise TrainingError(f"{path} is not a checkpoint that this version reads: {reason}. {_NEXT}") from error
     return model.eval(), spec, settings

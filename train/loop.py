@@ -82,7 +82,8 @@ def fit(
             at_checkpoint(stops[step + 1])
             model.train()
 
-    model.eval()
+    # Contiguous again: the layout changes a sum's order, and a checkpoint does not keep it.
+    model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
     return Fit(losses.cpu().numpy(), time.perf_counter() - started, str(place), _dtype(place))
 
 

@@ -217,10 +217,12 @@ def _validate(images: NDArray[np.float32], labels: NDArray[np.int64], item_ids: 
             f"images have shape {images.shape}, labels {labels.shape}, and there are {len(item_ids)} ids; "
             "responders take (N, C, H, W), (N,) and N ids."
         )
-    if len(labels) < 4 or labels.min() < 0 or labels.max() >= classes:
+    if len(labels) < 4:
+        raise CalibrationError(f"{len(labels)} items cannot be cross-fitted; it takes at least 4. Give more items.")
+    if labels.min() < 0 or labels.max() >= classes:
         raise CalibrationError(
-            f"{len(labels)} items with labels {labels.min(initial=0)}-{labels.max(initial=0)} of {classes} classes "
-            "cannot be cross-fitted; it takes at least 4 items and labels from 0 to classes - 1."
+            f"Labels reach from {labels.min()} to {labels.max()}; with {classes} classes they are 0-{classes - 1}. "
+            "Check the labels against the class names."
         )
     if len(set(item_ids)) != len(item_ids):
         raise CalibrationError("Item ids repeat; folds are drawn by id. Give every item its own id.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 
 from rich import box
@@ -40,7 +41,7 @@ def render_console(summary: Json, *, width: int | None = None, color: bool = Fal
     stream = io.StringIO()
     console = Console(
         file=stream,
-        width=width or _PLAIN_WIDTH,
+        width=width or _default_width(color),
         force_terminal=color,
         color_system="standard" if color else None,
         no_color=not color,
@@ -55,6 +56,11 @@ def render_console(summary: Json, *, width: int | None = None, color: bool = Fal
         console.print(_table(found, color))
         console.print(_legend(summary), soft_wrap=not color)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _default_width(color: bool) -> int:
+    """The terminal's own width where there is one; a pipe gets a fixed one."""
+    return shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns if color else _PLAIN_WIDTH
 
 
 def _head(summary: Json, color: bool) -> Iterator[Text]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,11 +39,16 @@ from gapshift.reports.renderers.view import (
 BINS = (0.25, 1.0, 2.0, 5.0, 10.0, 20.0)
 """Upper edges, in pp, of the colour steps of a drop; below the first the cell stays white."""
 _MOST_PROBLEMS = 12
+_NEGATIVE = re.compile(r"(?<![\w.])-(?=\d)")
 
 
 def minus(text: str) -> str:
-    """Typographic minus signs."""
-    return text.replace("-", "−") if text != "-" else "–"
+    """Typographic minus signs before numbers, an en dash for a lone dash; hyphens in names stay.
+
+    >>> minus("int8-dynamic: -0.4 [-1.0, 0.2]"), minus("-")
+    ('int8-dynamic: −0.4 [−1.0, 0.2]', '–')
+    """
+    return _NEGATIVE.sub("−", text) if text != "-" else "–"
 
 
 @dataclass(frozen=True)

@@ -321,6 +321,18 @@ def envs_show(name: str, environment_file: Path | None, as_json: bool) -> int:
 
 
 @cli.command()
+@click.argument("model", type=_PATH)
+@_json_option
+def contract(model: Path, as_json: bool) -> int:
+    """Print the contract inside an ONNX file as contract.toml, to read or to edit."""
+    from gapshift.export.stamp import contract_to_toml, read_contract
+
+    found = read_contract(model)
+    click.echo(json.dumps(found.model_dump(mode="json")) if as_json else contract_to_toml(found), nl=as_json)
+    return 0
+
+
+@cli.command()
 @_json_option
 def doctor(as_json: bool) -> int:
     """Which runtimes, providers, engines and instructions this machine has."""

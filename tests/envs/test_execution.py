@@ -119,6 +119,26 @@ def test_emulated_bfloat16_says_that_it_is_an_emulation(runtime: Runtime, model:
     assert _said(execution) == ("bfloat16-emulated", "float32 arithmetic, bfloat16 rounding", True)
 
 
+def test_emulation_of_weights_behind_an_identity(model: tuple[Path, Contract]) -> None:
+    """Their rounding is folded into a constant before anything runs, and is kept all the same."""
+    shared = onnx.load(str(model[0]))
+    shared.graph.node.insert(0, helper.make_node("Identity", ["w1"], ["shared"], name="share"))
+    next(node for node in shared.graph.node if node.name == "conv1").input[1] = "shared"
+    onnx.save(shared, str(model[0]))
+    for runtime in (Runtime(), REFERENCE):
+        execution = _truth(model, Precision(format="bfloat16-emulated"), runtime)
+        assert _said(execution) == ("bfloat16-emulated", "float32 arithmetic, bfloat16 rounding", True)
+
+
+def test_emulation_that_is_optimised_away_does_not_match(
+    model: tuple[Path, Contract], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = ExecutedGraph((("Conv", "float32"),) * 3, {"CPUExecutionProvider": 5}, roundings=2)
+    monkeypatch.setattr(OnnxRuntimeSession, "_executed", lambda _: graph)
+    execution = _truth(model, Precision(format="bfloat16-emulated"), Runtime())
+    assert _said(execution) == ("bfloat16-emulated", "float32 arithmetic, 2 of 6 bfloat16 roundings", False)
+
+
 def test_model_given_in_float16_was_asked_for_nothing(model: tuple[Path, Contract]) -> None:
     """A file that comes in another format runs as given: what ran is named, nothing is missed."""
     path = model[0].with_name("half.onnx")

@@ -3,10 +3,12 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gapshift.errors import UnknownNameError, WorkspaceError
-from gapshift.records import concatenate
+from gapshift.records import concatenate, read_items, write_items
 from gapshift.reports.judge import judge
 from gapshift.reports.summary import SUMMARY_KEYS
 from gapshift.schema import Execution
@@ -84,6 +86,7 @@ def test_an_equivalent_environment_is_gated_by_its_predictions(builder):
     assert summary["verdict"] == "FAIL"
     assert cell["drop_pp"]["5"]["estimate"] == 0
     assert "1 of 600 predictions change outside ties" in cell["reason"]
+    assert "worst is m in env at level 5 (1 of 600 predictions change)" in summary["headline"]
 
 
 def test_changes_at_ties_are_counted_and_do_not_fail(builder, edit):
@@ -449,3 +452,112 @@ def test_the_same_files_give_the_same_summary_whatever_the_order_of_rows(make_bu
 def test_a_run_without_a_plan_is_refused(builder):
     with pytest.raises(WorkspaceError, match=r"it has no run\.json"):
         judge(builder.workspace)
+
+
+# ------------------------------------------------------------------ rarer run folders
+
+
+def test_a_reference_in_another_format_judges_nothing(builder):
+    ran = Execution(engine="ort", provider="CPU", requested="float32", executed="bfloat16", matches=False)
+    builder.environment("off")
+    builder.cell("reference", builder.answers(), execution=ran)
+    builder.cell("off", builder.answers())
+    cell = judge(builder.finish())["cells"][0]
+    assert cell["verdict"] == "NO DATA"
+    assert cell["reason"].startswith("the reference: float32 was requested and bfloat16 was executed")
+
+
+def test_doubled_ids_in_the_items_are_an_error(builder):
+    builder.environment("off")
+    builder.cell("reference", builder.answers())
+    builder.cell("off", builder.answers())
+    workspace = builder.finish()
+    table, cards = read_items(workspace.items_path)
+    write_items(workspace.items_path, pa.concat_tables([table, table.slice(0, 2)]), cards)
+    summary = judge(workspace)
+    assert summary["verdict"] == "ERROR"
+    assert "items.parquet holds 2 doubled ids" in summary["reasons"][0]
+
+
+def test_each_task_has_its_own_bands(builder):
+    builder.environment("off")
+    for task in ("easy", "unsure", "unknown"):
+        builder.bundle(task, task=task)
+        for environment in ("reference", "off"):
+            builder.cell(environment, builder.answers(), bundle=task)
+    workspace = builder.finish()
+    table, (card,) = read_items(workspace.items_path)
+    cards = [
+        card.model_copy(update={"task": "easy"}),
+        card.model_copy(update={"task": "unsure", "gated_bands": ((1, 2), (3,), (4, 5))}),
+    ]
+    write_items(workspace.items_path, table, cards)
+    summary = judge(workspace)
+    assert [len(cell["bands"]) for cell in summary["cells"]] == [5, 3, 5]
+    assert (summary["holm_family"], summary["verdict"]) == (13, "PASS")
+
+
+def test_items_outside_the_reference_are_not_judged(builder, edit):
+    builder.environment("off")
+    builder.cell("reference", edit(builder.answers(), keep=slice(100, None)))
+    builder.cell("off", builder.answers())
+    summary = judge(builder.finish())
+    assert (summary["cells"][0]["n"], summary["items"]["judged"], summary["verdict"]) == (2900, 2900, "PASS")
+
+
+def test_environments_of_a_bundle_share_a_reason(builder):
+    for name in ("off", "one-thread"):
+        builder.environment(name)
+        builder.cell(name, builder.answers(moved={5: 1}))
+    builder.cell("reference", builder.answers())
+    summary = judge(builder.finish())
+    assert len(summary["reasons"]) == 1
+    assert summary["reasons"][0].startswith("FAIL: m in off, one-thread, level 5: 1 of 600 predictions change")
+
+
+def test_items_with_nothing_but_id_and_level_are_enough(builder):
+    builder.environment("off")
+    builder.cell("reference", builder.answers())
+    builder.cell("off", builder.answers())
+    workspace = builder.finish()
+    table, _ = read_items(workspace.items_path)
+    pq.write_table(table.select(["id", "level"]).replace_schema_metadata(None), workspace.items_path)
+    summary = judge(workspace)
+    assert (summary["verdict"], summary["calibration"], summary["holm_family"]) == ("PASS", [], 5)
+
+
+def test_an_empty_reference_is_an_error(builder, edit):
+    builder.environment("off")
+    builder.cell("reference", edit(builder.answers(), keep=slice(0, 0)))
+    builder.cell("off", builder.answers())
+    assert judge(builder.finish())["reasons"] == ["ERROR: m in off: the reference holds no item"]
+
+
+def test_a_cell_that_could_read_nothing_is_an_error(builder, edit):
+    records = edit(builder.answers(), status="unreadable", where=slice(None))
+    builder.environment("off")
+    builder.cell("reference", records)
+    builder.cell("off", records)
+    cell = judge(builder.finish())["cells"][0]
+    assert (cell["verdict"], cell["n"]) == ("ERROR", 0)
+    assert "3000 of 3000 items are unreadable" in cell["reason"]
+
+
+def test_answers_without_confidences_have_no_calibration_error(builder, edit):
+    records = builder.answers()
+    summary, cell = run(builder, edit(records, confidence=np.full(len(records), np.nan)))
+    assert cell["ece"] is cell["reference_ece"] is cell["ece_difference"] is None
+    assert summary["bundles"][0]["reference"]["ece"] > 0
+
+
+def test_few_items_have_no_calibration_error(make_builder):
+    builder = make_builder(per_level=5)
+    summary, cell = run(builder, builder.answers())
+    assert cell["ece"] is summary["bundles"][0]["reference"]["ece"] is None
+
+
+def test_all_levels_together_can_fail(builder):
+    builder.card = {"gated_bands": ((1, 2, 3, 4, 5),)}
+    summary, cell = run(builder, builder.answers(lost=dict.fromkeys(range(1, 6), 60)), allow_unlevelled=True)
+    assert summary["reasons"][0].startswith("FAIL: m in env, all levels together: accuracy drops by 10.00 pp")
+    assert cell["drop_pp"]["all"]["p_fail_holm"] == cell["drop_pp"]["1"]["p_fail_holm"]

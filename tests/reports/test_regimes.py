@@ -103,7 +103,10 @@ def test_an_environment_adds_the_mean_drop_with_the_training_term_held(builder):
     assert found["g1_shift_pp"]["estimate"] == pytest.approx((1 + 6) / 5)
     assert found["tilt_pp"]["estimate"] == pytest.approx(5)
     assert found["ability_shift"]["high"] < 0
-    assert row["environments"]["training"]["g1_shift_pp"]["estimate"] == 0
+    unchanged = row["environments"]["training"]["g1_shift_pp"]
+    assert unchanged["estimate"] == 0
+    # No disagreement was seen; that is not taken for certainty.
+    assert unchanged["high"] == pytest.approx(100 * 1.96**2 / (600 + 1.96**2) / np.sqrt(5), rel=0.01)
 
 
 def test_an_environment_that_a_seed_lacks_is_null(builder):
@@ -198,3 +201,20 @@ def test_a_regime_without_its_reference_is_null_and_says_why(builder):
     assert row["g1_pp"] is row["g2_pp"] is row["test_accuracy"]["all"] is None
     assert "the reference did not run" in row["note"]
     assert name == "random-0"
+
+
+def test_without_training_side_answers_the_gap_is_null(builder):
+    name = member(builder, "random", 0, ACCURACY, (1,))
+    builder.workspace.answers_path(name).unlink()
+    row = rows(builder)[0]["random"]
+    assert row["g1_pp"] is None
+    assert f"the training-side answers of {name}: did not run" in row["note"]
+
+
+def test_items_without_parameters_have_no_ability_shift(builder):
+    builder.parameters = False
+    builder.environment("int8", "lossy")
+    member(builder, "random", 0, ACCURACY, (1,), environment={"int8": {"lost": {5: 30}}})
+    found = rows(builder)[0]["random"]["environments"]["int8"]
+    assert found["ability_shift"] is None
+    assert found["g1_shift_pp"]["estimate"] == pytest.approx(1)

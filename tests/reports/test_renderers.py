@@ -155,6 +155,10 @@ def test_failing_level_and_items_needed_are_named(single: dict[str, Any]) -> Non
     assert "int8-dynamic: why INCONCLUSIVE" in text
 
 
+def test_hyphens_in_names_stay_hyphens(single: dict[str, Any]) -> None:
+    assert "int8−dynamic" not in render_html(single)
+
+
 def test_positive_controls_say_whether_this_data_would_notice(study: dict[str, Any], single: dict[str, Any]) -> None:
     assert "would notice bgr-for-rgb, missing-normalisation, scale-0-255 (would FAIL)" in render_html(study)
     for cell in single["cells"]:

@@ -83,7 +83,7 @@ def test_missing_level_is_named_with_its_regime() -> None:
 
 
 def test_refusals_name_what_is_valid() -> None:
-    with pytest.raises(UnknownNameError, match="Unknown regime 'curriculm'. Did you mean 'curriculum'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown regime 'curriculm'. Did you mean 'curriculum'"):
         sampler("curriculm", LEVELS, steps=1, batch=1, seed=0)
     with pytest.raises(TrainingError, match=r"open_by is 0.9; .* within 0.4-0.5"):
         sampler("curriculum", LEVELS, steps=1, batch=1, seed=0, open_by=0.9)

@@ -89,8 +89,8 @@ def test_other_data_is_another_cache_entry(data: Data, tmp_path: Path) -> None:
     [
         (lambda x, y, i: (x[:, 0], y, i), r"take \(N, C, H, W\)"),
         (lambda x, y, i: (x, y[:-1], i), "80 ids"),
-        (lambda x, y, i: (x, y + 1, i), "labels 1-2 of 2 classes"),
-        (lambda x, y, i: (x[:2], y[:2], i[:2]), "at least 4 items"),
+        (lambda x, y, i: (x, y + 1, i), "Labels reach from 1 to 2; with 2 classes they are 0-1"),
+        (lambda x, y, i: (x[:2], y[:2], i[:2]), "it takes at least 4"),
         (lambda x, y, i: (x, y, [i[0], *i[:-1]]), "ids repeat"),
         (lambda x, y, i: (x * np.nan, y, i), "non-finite"),
     ],

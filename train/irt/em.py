@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.special import expit, log_expit
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
+from threadpoolctl import threadpool_limits
 
 from gapshift.errors import CalibrationError
 from gapshift.train.irt.base import Engine, Floats, ItemParameters, first_few

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from gapshift.domains.base import Dataset, Pixels
 from gapshift.domains.readers.labels import resolve_labels
@@ -21,6 +20,8 @@ def read_digits(labels: Sequence[str] | None = None) -> Dataset:
     The 17 ink values 0-16 become round(value * 255 / 16), halves up, in integers: the
     same bytes on every machine.
     """
+    from sklearn.datasets import load_digits  # here: it takes a second that other data sets need not wait
+
     ink, target = load_digits(return_X_y=True)
     images = ((ink.astype(np.int64) * 255 + 8) // 16).astype(np.uint8).reshape(-1, 8, 8)
     classes, indexes = resolve_labels(target.tolist(), labels, lambda row: f"Item '{NAME}/{row:04d}'")

@@ -1,0 +1,159 @@
+"""From a network to a bundle: export, parity, answers, mix."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+
+from gapshift.errors import ContractError, EvaluationError
+from gapshift.export.bundle import Answers, Mix, Origin, export_bundle, mix_path
+from gapshift.export.model_file import describe, sha256
+from gapshift.export.parity import check_parity, ties
+from gapshift.export.stamp import read_contract, read_stamp
+from gapshift.export.torch_onnx import OPSET, to_onnx
+from gapshift.schema import TRAINING, Bundle, Contract, Item, ModelInterface, Preprocessing, Resize
+from gapshift.train.models import FAMILIES, build
+from gapshift.train.predict import scores
+from gapshift.workspace import Workspace
+
+CONTRACT = Contract(
+    preprocessing=Preprocessing(color="L", resize=Resize(size=(8, 8))),
+    model=ModelInterface(input="pixels", output="scores", labels=("a", "b", "c")),
+)
+IMAGES = np.random.default_rng(0).normal(size=(20, 1, 8, 8)).astype(np.float32)
+ITEMS = [Item(id=f"i{k}", label=k % 3) for k in range(20)]
+
+
+def network(family: str = "cnn", seed: int = 0) -> nn.Module:
+    return build(family, channels=1, size=(8, 8), classes=3, width=4, seed=seed)
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    model, path = network(request.param).train(), tmp_path_factory.mktemp("onnx") / "model.onnx"
+    to_onnx(model, torch.from_numpy(IMAGES[:1]), path, input_name="pixels", output_name="scores")
+    assert model.training  # the caller's model is not touched
+    return model, path
+
+
+def test_export_is_one_file_with_a_symbolic_batch(exported: tuple[nn.Module, Path]) -> None:
+    _, path = exported
+    graph = describe(path)
+    assert [(p.name, p.shape) for p in (*graph.inputs, *graph.outputs)] == [
+        ("pixels", (None, 1, 8, 8)),
+        ("scores", (None, 3)),
+    ]
+    assert graph.opset == OPSET
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+
+
+def test_export_answers_as_the_network(exported: tuple[nn.Module, Path]) -> None:
+    model, path = exported
+    parity = check_parity(model, path, IMAGES, CONTRACT)
+    assert parity.items == 20
+    assert 0 <= parity.max_abs_difference < 1e-5
+
+
+def test_export_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        to_onnx(network(), torch.zeros(1, 1, 8, 8), tmp_path / "m.onnx")
+    assert capfd.readouterr() == ("", "")
+    assert caught == []
+
+
+def test_parity_finds_another_network(exported: tuple[nn.Module, Path]) -> None:
+    other, answered = copy.deepcopy(exported[0]), int(scores(exported[0], IMAGES[:1]).argmax())
+    with torch.no_grad():
+        list(other.parameters())[-1][(answered + 1) % 3] += 50  # the last bias: another class wins
+    with pytest.raises(EvaluationError, match=r"at batch 1 answers \d+ of 20 images differently .*Do not deploy"):
+        check_parity(other, exported[1], IMAGES, CONTRACT)
+
+
+def test_parity_finds_a_frozen_batch(exported: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    loaded = onnx.load(exported[1])
+    loaded.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(loaded, tmp_path / "frozen.onnx")
+    with pytest.raises(EvaluationError, match=r"froze the batch dimension: pixels \(2, 1, 8, 8\)"):
+        check_parity(exported[0], tmp_path / "frozen.onnx", IMAGES, CONTRACT)
+
+
+def test_parity_refuses_too_few_images_and_broken_scores(exported: tuple[nn.Module, Path]) -> None:
+    with pytest.raises(EvaluationError, match="at least 7 images; got 3"):
+        check_parity(*exported, IMAGES[:3], CONTRACT)
+    with pytest.raises(EvaluationError, match="not finite"):
+        check_parity(*exported, IMAGES * np.float32(np.nan), CONTRACT)
+
+
+def test_ties_are_relative_to_the_score_range() -> None:
+    rows = np.array([[0, 1, 1 + 9e-5], [0, 1, 1 + 2e-4], [0, 1000, 1000.05], [3, 3, 3]])
+    assert ties(rows).tolist() == [True, False, True, True]
+
+
+def export(workspace: Workspace, model: nn.Module, **changes: object) -> Bundle:
+    weights = np.zeros(20)
+    weights[:4] = 0.25
+    arguments: dict[str, object] = {
+        "workspace": workspace,
+        "name": "cnn-iid-s0",
+        "contract": CONTRACT,
+        "images": IMAGES,
+        "answers": Answers(ITEMS, scores(model, IMAGES)),
+        "mix": Mix([item.id for item in ITEMS], weights),
+        "origin": Origin(regime="iid", seed=0, family="cnn", task="t", training={"steps": 3}),
+        **changes,
+    }
+    return export_bundle(model, **arguments)  # type: ignore[arg-type]  # a test's keyword table
+
+
+def test_bundle_holds_model_answers_and_mix(tmp_path: Path) -> None:
+    workspace, model = Workspace(tmp_path), network()
+    bundle = export(workspace, model)
+    path = workspace.bundle_path(bundle.path)
+    assert bundle.path == "bundles/cnn-iid-s0.onnx"
+    assert bundle.sha256 == sha256(path)
+    assert read_contract(path) == CONTRACT
+    assert {"regime": "iid", "training": '{"steps":3}', "task": "t"}.items() <= read_stamp(path).items()
+    assert "hashes" in read_stamp(path)
+    answers = workspace.read_answers(bundle.name)
+    assert answers is not None
+    info, records = answers
+    assert (info.environment, info.execution.engine) == (TRAINING, "torch")
+    assert records.item_id.tolist() == [item.id for item in ITEMS]
+    assert records.prediction.tolist() == scores(model, IMAGES).argmax(1).tolist()
+    mix = pq.read_table(mix_path(workspace, bundle.name))
+    assert mix.to_pydict() == {"item_id": ["i0", "i1", "i2", "i3"], "weight": [0.25] * 4}
+    assert sorted(file.name for file in workspace.bundles.iterdir()) == [
+        "cnn-iid-s0.answers.parquet",
+        "cnn-iid-s0.mix.parquet",
+        "cnn-iid-s0.onnx",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"answers": Answers(ITEMS, np.zeros((20, 2)))}, EvaluationError, r"shape \(20, 2\); 20 items and 3 labels"),
+        ({"mix": Mix(["i0", "i1"], np.array([0.5, 0.4]))}, EvaluationError, "sum to 0.9"),
+        (
+            {"contract": CONTRACT.model_copy(update={"preprocessing": Preprocessing(resize=Resize(size=(8, 8)))})},
+            ContractError,
+            r"cnn-iid-s0 takes 'pixels'",
+        ),
+    ],
+)
+def test_a_refused_bundle_leaves_nothing(
+    tmp_path: Path, changes: dict[str, object], error: type[Exception], message: str
+) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(error, match=message):
+        export(workspace, network(), **changes)
+    assert not workspace.bundles.exists() or list(workspace.bundles.iterdir()) == []

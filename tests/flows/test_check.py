@@ -1,0 +1,192 @@
+"""``check`` on a model that comes alone, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from gapshift.errors import ContractError, DataError, ModelFileError, UnknownNameError
+from gapshift.export.stamp import contract_to_toml, read_contract
+from gapshift.flows.check import CheckRequest, check
+from gapshift.records import read_items
+from gapshift.schema import DataSource
+from gapshift.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 digits as PNG files in class folders."""
+    folder = tmp_path_factory.mktemp("photos")
+    digits = load_digits()
+    for index in range(400):
+        path = folder / str(digits.target[index]) / f"{index:04d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray((digits.images[index] * 255 / 16).astype(np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def levels(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An items.parquet for the photos: every fifth of them another level."""
+    import pyarrow as pa
+
+    from gapshift.records import ITEM_SCHEMA, write_items
+
+    ids = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
+    columns = {"id": ids, "level": [1 + place % 5 for place in range(len(ids))]}
+    nulls = [None] * len(ids)
+    table = pa.table({name: columns.get(name, nulls) for name in ITEM_SCHEMA.names}, schema=ITEM_SCHEMA)
+    path = tmp_path_factory.mktemp("levels") / "items.parquet"
+    write_items(path, table, [])
+    return path
+
+
+@pytest.fixture
+def request_(tiny_study: Path, photos: Path, levels: Path, tmp_path: Path) -> CheckRequest:
+    return CheckRequest(
+        model=tiny_study / "bundles" / "cnn-random-s0.onnx",
+        data=DataSource(source=str(photos)),
+        out=tmp_path / "run",
+        items=levels,
+        environments=("onnxruntime-one-thread",),
+    )
+
+
+def test_an_equivalent_environment_passes_where_the_items_suffice(request_: CheckRequest) -> None:
+    summary, paths = check(replace(request_, margin_pp=6.0))
+    assert summary["verdict"] == "PASS"
+    assert paths["html"].exists() if "html" in paths else all(path.exists() for path in paths.values())
+
+
+def test_a_level_with_too_few_items_is_inconclusive_with_the_number_needed(request_: CheckRequest) -> None:
+    summary, _ = check(request_)
+    (cell,) = summary["cells"]
+    assert summary["verdict"] == "INCONCLUSIVE"
+    assert cell["items_needed"]["1"] == 189
+    assert any("189" in reason for reason in summary["reasons"])
+
+
+def test_the_evaluation_data_is_left_as_it_was(request_: CheckRequest, photos: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in photos.rglob("*")}
+    check(replace(request_, items=None))
+    assert {path: path.stat().st_mtime_ns for path in photos.rglob("*")} == before
+
+
+def test_levels_come_from_responders_where_none_are_given(request_: CheckRequest) -> None:
+    summary, _ = check(replace(request_, items=None))
+    (card,) = summary["calibration"]
+    assert card["engine"] == "em"
+    assert card["responders"] > 1
+    assert not card["circular"]
+    table, _ = read_items(request_.out / "items.parquet")
+    assert set(table["level"].to_pylist()) == {1, 2, 3, 4, 5}
+
+
+def test_what_the_quantiser_saw_is_never_judged(request_: CheckRequest) -> None:
+    summary, _ = check(replace(request_, environments=("int8-qdq-per-channel",)))
+    roles = read_items(request_.out / "items.parquet")[0]["split"].to_pylist()
+    assert roles.count("calibration") == 40
+    assert summary["items"]["judged"] == 360
+    stored = Workspace(request_.out).read_cell("cnn-random-s0", "int8-qdq-per-channel")
+    assert stored is not None
+    assert len(stored[1]) == 360
+
+
+def test_calibration_data_that_is_judged_too_is_refused(request_: CheckRequest) -> None:
+    overlapping = replace(request_, environments=("int8-qdq-per-tensor",), calibration_data=request_.data)
+    with pytest.raises(DataError, match="400 items of --calibration-data are evaluation items too"):
+        check(overlapping)
+
+
+def test_a_model_without_contract_is_refused_and_then_given_one(request_: CheckRequest, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.onnx"
+    model = onnx.load(request_.model)
+    del model.metadata_props[:]
+    onnx.save(model, bare)
+    with pytest.raises(ContractError, match=r"carries no contract[\s\S]*--contract FILE"):
+        check(replace(request_, model=bare))
+    contract = tmp_path / "contract.toml"
+    contract.write_text(contract_to_toml(read_contract(request_.model)), encoding="utf-8")
+    summary, _ = check(replace(request_, model=bare, contract=contract, margin_pp=6.0))
+    assert summary["verdict"] == "PASS"
+
+
+def test_a_file_that_is_not_onnx_is_said(request_: CheckRequest, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.onnx"
+    wrong.write_text("not a model", encoding="utf-8")
+    with pytest.raises(ModelFileError, match=r"wrong\.onnx \(11 bytes\) is not an ONNX file"):
+        check(replace(request_, model=wrong))
+
+
+def test_a_contract_that_does_not_fit_the_model_names_both(request_: CheckRequest, tmp_path: Path) -> None:
+    text = contract_to_toml(read_contract(request_.model)).replace("[12, 12]", "[9, 9]")
+    contract = tmp_path / "contract.toml"
+    contract.write_text(text, encoding="utf-8")
+    with pytest.raises(ContractError, match=r"makes NCHW images of \(1, 9, 9\).*12"):
+        check(replace(request_, contract=contract))
+
+
+def test_an_unknown_environment_gets_the_nearest_names(request_: CheckRequest) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'int8-dynamic'"):
+        check(replace(request_, environments=("int8-dynamik",)))
+
+
+def test_unreadable_images_are_counted_and_not_dropped(request_: CheckRequest, photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    broken = sorted(data.rglob("*.png"))[7]
+    broken.write_bytes(b"no image")
+    summary, _ = check(replace(request_, data=DataSource(source=str(data)), margin_pp=6.0))
+    assert summary["items"]["unreadable"] == 1
+    assert summary["verdict"] == "ERROR"  # 1 of 400 is above 0.1%
+    stored = Workspace(request_.out).read_cell("cnn-random-s0", "reference")
+    assert stored is not None
+    assert list(stored[1].item_id[stored[1].status == "unreadable"]) == [broken.relative_to(data).as_posix()]
+    assert broken.name in stored[0].reason
+
+
+def test_labels_outside_the_models_classes_are_named(request_: CheckRequest, photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    (data / "3").rename(data / "three")
+    with pytest.raises(DataError, match="three"):
+        check(replace(request_, data=DataSource(source=str(data))))
+
+
+def test_a_class_folder_without_images_is_named(request_: CheckRequest, photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    shutil.rmtree(data / "3")
+    (data / "3").mkdir()
+    with pytest.raises(DataError, match=r"3.*no image"):
+        check(replace(request_, data=DataSource(source=str(data))))
+
+
+def test_items_that_the_levels_file_does_not_know_are_named(request_: CheckRequest, photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    first = next(iter(sorted((data / "0").iterdir())))
+    first.rename(first.with_name("new.png"))
+    with pytest.raises(DataError, match=r"1 of the 400 evaluated ones .*'0/new\.png' first"):
+        check(replace(request_, data=DataSource(source=str(data))))
+
+
+def test_a_second_check_runs_nothing(request_: CheckRequest) -> None:
+    check(request_)
+    stamps = {path: path.stat().st_mtime_ns for path in (request_.out / "records").iterdir()}
+    check(request_)
+    assert {path: path.stat().st_mtime_ns for path in (request_.out / "records").iterdir()} == stamps
+
+
+def test_the_summary_is_strict_json(request_: CheckRequest) -> None:
+    check(request_)
+    text = (request_.out / "summary.json").read_text(encoding="utf-8")
+    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))

@@ -1,0 +1,85 @@
+"""Evaluating a run's bundles again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gapshift.errors import DataError, UnknownNameError, WorkspaceError
+from gapshift.flows.evaluate import evaluate_run
+
+TIMINGS = ("seconds", "items_per_second")
+
+
+def without_timings(value: Any) -> Any:
+    """A summary with everything that a clock decides taken out."""
+    if isinstance(value, dict):
+        return {key: without_timings(inner) for key, inner in value.items() if key not in TIMINGS}
+    return [without_timings(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _summary(run: Path) -> Any:
+    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_the_same_plan_elsewhere_gives_the_same_summary(tiny_study: Path, tmp_path: Path) -> None:
+    evaluate_run(tiny_study, tmp_path / "again")
+    assert without_timings(_summary(tmp_path / "again")) == without_timings(_summary(tiny_study))
+
+
+def test_an_evaluation_killed_between_cells_ends_up_the_same(
+    tiny_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gapshift.workspace import Workspace
+
+    out, write, written = tmp_path / "killed", Workspace.write_cell, []
+
+    def dying(self: Workspace, info: Any, records: Any = None) -> None:
+        if len(written) == 7:
+            raise KeyboardInterrupt
+        written.append(info.environment)
+        write(self, info, records)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Workspace, "write_cell", dying)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_run(tiny_study, out)
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "records").glob("*.parquet")}
+    assert len(stamps) == 7
+    evaluate_run(tiny_study, out)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert without_timings(_summary(out)) == without_timings(_summary(tiny_study))
+
+
+def test_named_environments_are_gated_and_run_alone(tiny_study: Path, tmp_path: Path) -> None:
+    summary, _ = evaluate_run(tiny_study, tmp_path / "named", environments=("resize-bicubic",))
+    cells = [cell for cell in summary["cells"] if cell["environment"] != "training"]
+    assert {cell["environment"] for cell in cells} == {"resize-bicubic"}
+    assert all(cell["gated"] and cell["named"] for cell in cells)
+
+
+def test_a_typo_gets_the_nearest_name(tiny_study: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'resize-bicubic'"):
+        evaluate_run(tiny_study, tmp_path / "typo", environments=("resize-bicubik",))
+
+
+def test_a_missing_model_is_said(tiny_study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_study, run)
+    (run / "bundles" / "cnn-random-s0.onnx").unlink()
+    with pytest.raises(WorkspaceError, match=r"cnn-random-s0\.onnx is gone; put it back"):
+        evaluate_run(run, tmp_path / "out")
+
+
+def test_moved_data_is_said(tiny_study: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        evaluate_run(tiny_study, tmp_path / "out", data=str(tmp_path / "nowhere"))
+
+
+def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="is not a run folder"):
+        evaluate_run(tmp_path, tmp_path / "out")

@@ -1,0 +1,138 @@
+"""A study end to end: stages, resumption, settings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gapshift.errors import SettingsError, UnknownNameError, WorkspaceError
+from gapshift.export.stamp import read_contract, read_stamp
+from gapshift.flows.data import study_splits
+from gapshift.flows.study import read_settings, save_settings, study
+from gapshift.flows.study_settings import read_study
+from gapshift.records import read_items
+from gapshift.schema import DataSource
+from gapshift.workspace import Workspace
+
+
+def _summary(run: Path) -> dict:  # type: ignore[type-arg]
+    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_a_study_leaves_everything_that_it_promises(tiny_study: Path) -> None:
+    for name in ("run.json", "items.parquet", "summary.json", "report.html", "report.md", "junit.xml"):
+        assert (tiny_study / name).stat().st_size > 0
+    summary = _summary(tiny_study)
+    assert {bundle["name"] for bundle in summary["bundles"]} == {
+        f"cnn-{regime}-s{seed}" for regime in ("easy-only", "random") for seed in range(3)
+    }
+    environments = {cell["environment"] for cell in summary["cells"]}
+    assert environments == {"training", "onnxruntime-one-thread", "resize-nearest", "int8-dynamic", "bgr"}
+    assert {row["regime"] for row in summary["regimes"]} == {"easy-only", "random"}
+
+
+def test_the_zero_control_changes_no_prediction(tiny_study: Path) -> None:
+    for cell in _summary(tiny_study)["cells"]:
+        if cell["environment"] == "training":
+            flips = cell["flips"]
+            assert flips["right_to_wrong"]["all"] == flips["wrong_to_right"]["all"] == 0, cell["bundle"]
+
+
+def test_bgr_of_grey_digits_is_not_applicable_with_its_reason(tiny_study: Path) -> None:
+    cells = [cell for cell in _summary(tiny_study)["cells"] if cell["environment"] == "bgr"]
+    assert {cell["status"] for cell in cells} == {"not_applicable"}
+    assert all(cell["reason"] for cell in cells)
+    assert not any(cell["gated"] for cell in cells)
+
+
+def test_bundles_carry_contract_regime_training_and_hashes(tiny_study: Path) -> None:
+    path = tiny_study / "bundles" / "cnn-easy-only-s0.onnx"
+    stamped = read_stamp(path)
+    assert read_contract(path).preprocessing.resize.size == (12, 12)
+    assert stamped["regime"] == "easy-only"
+    assert json.loads(stamped["training"])["steps"] == 40
+    assert set(json.loads(stamped["hashes"])) >= {"weights", "training"}
+
+
+def test_levels_are_common_to_training_and_test_items(tiny_study: Path) -> None:
+    table, cards = read_items(tiny_study / "items.parquet")
+    levels = table.to_pandas().groupby("split")["level"].value_counts().unstack(0)
+    assert set(levels.columns) == {"train", "test"}
+    total = levels.sum(axis=1)
+    assert total.max() - total.min() <= 1
+    assert cards[0].items == len(table) == 1797
+
+
+def test_a_finished_study_does_nothing_twice(tiny_study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "again"
+    shutil.copytree(tiny_study, run)
+    before = {path: path.stat().st_mtime_ns for folder in ("checkpoints", "bundles", "records") for path in (run / folder).iterdir()}
+    study(Workspace(run))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_study_stopped_while_training_goes_on(tiny_study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "stopped"
+    shutil.copytree(tiny_study, run)
+    for path in ("checkpoints/cnn-random-s2.pt", ".stages/train-cnn-random-s2", ".stages/export-cnn-random-s2"):
+        (run / path).unlink()
+    kept = (run / "checkpoints" / "cnn-random-s1.pt").stat().st_mtime_ns
+    study(Workspace(run), until="train")
+    assert (run / "checkpoints" / "cnn-random-s2.pt").exists()
+    assert (run / "checkpoints" / "cnn-random-s1.pt").stat().st_mtime_ns == kept
+
+
+def test_another_study_does_not_overwrite_this_one(tiny_study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "taken"
+    run.mkdir()
+    shutil.copy(tiny_study / "study.json", run)
+    other = read_settings(Workspace(run)).model_copy(update={"seed": 99})
+    with pytest.raises(WorkspaceError, match=r"holds a study with other settings \(seed\)"):
+        save_settings(Workspace(run), other)
+
+
+def test_a_folder_without_a_study_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="Make one with `gapshift study`"):
+        study(Workspace(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "text"),
+    [
+        ("seeds = 2", SettingsError, r"seeds: .*greater than or equal to 3 \(got 2\)"),
+        ('regimes = ["easy"]', SettingsError, r"Unknown regime 'easy'.*Did you mean 'easy-only'"),
+        ("sede = 1", UnknownNameError, r"Unknown key in .*sede.*Did you mean 'seed'"),
+        ('name = "No Spaces"', SettingsError, r"name: String should match pattern"),
+    ],
+)
+def test_bad_settings_name_key_value_and_what_is_valid(
+    tiny_study_file: Path, tmp_path: Path, line: str, kind: type[Exception], text: str
+) -> None:
+    key = line.split(" ")[0]
+    kept = [old for old in tiny_study_file.read_text(encoding="utf-8").splitlines() if not old.startswith(f"{key} =")]
+    path = tmp_path / "study.toml"
+    path.write_text("\n".join([line, *kept]), encoding="utf-8")
+    with pytest.raises(kind, match=text):
+        read_study(path)
+
+
+def test_an_unknown_deployment_gets_the_nearest_names(tiny_study_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(tiny_study_file.read_text(encoding="utf-8") + 'deployments = ["int8-dynamc"]\n', encoding="utf-8")
+    workspace = Workspace(tmp_path / "run")
+    save_settings(workspace, read_study(path))
+    with pytest.raises(UnknownNameError, match="Did you mean 'int8-dynamic'"):
+        study(workspace)
+
+
+def test_splits_depend_on_ids_and_seed_alone() -> None:
+    source = DataSource(source="digits", train_fraction=0.3)
+    _, first = study_splits(source, 0)
+    _, again = study_splits(source, 0)
+    _, other = study_splits(source, 1)
+    assert first == again
+    assert first != other
+    assert abs(list(first.values()).count("train") - 0.3 * 1797) < 10
