@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gapshift.domains.base import Dataset
 from gapshift.domains.vision import prepare
-from gapshift.errors import NotApplicableError, UnreadableItemError, WorkspaceError
+from gapshift.errors import UnreadableItemError, WorkspaceError
 from gapshift.schema import Preprocessing, digest
 
 _CHUNK = 256
@@ -69,12 +69,12 @@ class Preparer:
     def prepared(self, preprocessing: Preprocessing) -> Prepared:
         """Every item's tensor under ``preprocessing``.
 
-        Raises NotApplicableError when no item can be prepared so, WorkspaceError when the
-        disk is full.
+        Raises WorkspaceError when the disk is full.
         """
         key = digest(preprocessing.model_dump(mode="json"))
         if key not in self._made:
-            self._forget_others()
+            if key != self._keep:
+                self._forget_others()
             self._made[key] = self._prepare(preprocessing, self._folder / f"{key[:16]}.npy")
         return self._made[key]
 
@@ -98,9 +98,8 @@ class Preparer:
                 tensor = _allocate(path, (n, *one.shape), one.dtype)
             tensor[index] = one
             readable[index] = True
-        if tensor is None:
-            first = next(iter(problems.values()), "the data set is empty")
-            raise NotApplicableError(f"None of the {n} items can be prepared: {first}")
+        if tensor is None:  # not one item can be read: there is no shape to allocate
+            tensor = np.zeros((n, 0), dtype=np.float32)
         return Prepared(tensor, readable, problems)
 
 

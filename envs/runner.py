@@ -32,6 +32,7 @@ from gapshift.errors import (
     SkippedError,
     WorkspaceError,
 )
+from gapshift.export.model_file import sha256
 from gapshift.export.precision import variant
 from gapshift.records import Records, concatenate, records_from_scores, unanswered
 from gapshift.schema import Bundle, CellInfo, CellStatus, Deployment, Environment, Precision, digest
@@ -87,6 +88,7 @@ class _Run:
         self._stack = stack
         self._debug = debug
         self._preparers: dict[str, tuple[Preparer, Preparer | None]] = {}
+        self._verified: set[str] = set()
         self._items = matrix.dataset.digest()
         self._calibration = matrix.calibration.digest() if matrix.calibration else ""
 
@@ -123,18 +125,18 @@ class _Run:
         try:
             deployment = resolve(bundle.contract, environment)
         except NotApplicableError as error:
-            key = digest([bundle.sha256, environment.deviations, self._items])
-            self._finish(
-                CellInfo(
-                    key=key,
-                    bundle=bundle.name,
-                    environment=environment.name,
-                    status="not_applicable",
-                    reason=str(error),
-                )
-            )
+            self._finish(self._unresolved(bundle, environment, "not_applicable", str(error)))
+            return None
+        except GapshiftError as error:
+            self._finish(self._unresolved(bundle, environment, "error", str(error)))
             return None
         return _Cell(bundle, environment, deployment, self._key(bundle, environment, deployment))
+
+    def _unresolved(self, bundle: Bundle, environment: Environment, status: CellStatus, reason: str) -> CellInfo:
+        """The header of a cell that has no deployment."""
+        contract = bundle.contract.model_dump(mode="json")
+        key = digest([bundle.sha256, contract, environment.deviations, self._items])
+        return CellInfo(key=key, bundle=bundle.name, environment=environment.name, status=status, reason=reason)
 
     def _key(self, bundle: Bundle, environment: Environment, deployment: Deployment) -> str:
         """The content address: everything that could change an answer."""
@@ -263,8 +265,8 @@ class _Run:
 
     def _model(self, cell: _Cell, calibration: Preparer | None) -> Path:
         """The file to run: the bundle's own, or its precision variant (made once)."""
-        source = self._workspace.bundle_path(cell.bundle.path)
-        precision = cell.deployment.precision
+        source = self._source(cell.bundle)
+        precision, contract = cell.deployment.precision, cell.bundle.contract
         if precision == Precision():
             return source
         calibrated = precision.format in CALIBRATED_FORMATS
@@ -275,17 +277,25 @@ class _Run:
         address = [
             cell.bundle.sha256,
             precision.model_dump(mode="json"),
-            self._calibration if calibrated else "",
+            [self._calibration, contract.model_dump(mode="json")] if calibrated else [],
             _versions(),
         ]
         path = self._workspace.root / "variants" / f"{digest(address)[:24]}.onnx"
         if not path.exists():
-            batches = (
-                _batches(calibration.prepared(cell.bundle.contract.preprocessing))
-                if calibrated and calibration
-                else None
-            )
-            variant(source, precision, path, calibration=batches, input_name=cell.bundle.contract.model.input)
+            batches = _batches(calibration.prepared(contract.preprocessing)) if calibrated and calibration else None
+            variant(source, precision, path, calibration=batches, input_name=contract.model.input)
+        return path
+
+    def _source(self, bundle: Bundle) -> Path:
+        """The bundle's file, which must still be the one that its cells are addressed by."""
+        path = self._workspace.bundle_path(bundle.path)
+        if bundle.name not in self._verified:
+            if sha256(path) != bundle.sha256:
+                raise EvaluationError(
+                    f"{path} is not the file that this run was planned with (its SHA-256 differs). "
+                    "Put that file back, or check the new one in a run of its own."
+                )
+            self._verified.add(bundle.name)
         return path
 
     def _predict(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -26,6 +27,20 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise TrainingError("No CUDA device on this machine. Use device = 'auto' or 'cpu'.")
     return torch.device(name)
+
+
+@contextmanager
+def intra_op_threads(count: int) -> Iterator[None]:
+    """torch's threads inside the block; put back afterwards. Nothing is touched where they fit already."""
+    before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def id_order(item_ids: Sequence[str], salt: str = "") -> NDArray[np.int64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,7 +21,8 @@ def scores(model: nn.Module, images: Tensor | NDArray[np.float32], batch: int = 
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        exact = torch.backends.cudnn.flags(allow_tf32=False) if place.type == "cuda" else contextlib.nullcontext()
+        with torch.inference_mode(), exact:
             parts = [model(part.to(place)).float().cpu().numpy() for part in torch.split(images, batch)]
     finally:
         model.train(was_training)

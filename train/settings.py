@@ -18,7 +18,9 @@ class TrainingSettings(Frozen):
     ``curriculum_open_by`` is the share of the steps by which a curriculum has opened
     every level. ``augment`` is off: shifts and flips change how hard an item is, and a
     mirrored digit is another digit; ``shift`` moves by up to an eighth of the side,
-    ``shift-flip`` also mirrors left and right.
+    ``shift-flip`` also mirrors left and right. ``threads`` (CPU only) is 1: results then do
+    not depend on the machine's cores, a second thread gains only 1.3-1.4 times at these
+    widths, and on a shared machine its waiting costs up to ten times.
     """
 
     family: str = "cnn"
@@ -31,6 +33,7 @@ class TrainingSettings(Frozen):
     decay_fraction: Fraction = 0.4
     curriculum_open_by: Annotated[float, Field(ge=0.4, le=0.5)] = 0.45
     augment: Literal["none", "shift", "shift-flip"] = "none"
+    threads: Count = 1
 
     @model_validator(mode="after")
     def _decay_after_the_last_level_opens(self) -> Self:

@@ -28,6 +28,16 @@ REFERENCE_ENVIRONMENT = Environment(
     name=REFERENCE, kind="equivalent", summary="The ONNX file as given, on ONNX Runtime's CPU provider."
 )
 
+_SAMPLES = tuple(
+    Deployment(preprocessing=Preprocessing(resize=resize))
+    for resize in (
+        Resize(size=(32, 32)),
+        Resize(size=(32, 32), antialias=False),
+        Resize(size=(32, 32), library="opencv", antialias=False),
+    )
+)
+"""Contracts of every kind: a deviation that none of them can take is wrong in itself."""
+
 
 @cache
 def catalog() -> Mapping[str, Environment]:
@@ -42,7 +52,10 @@ def catalog() -> Mapping[str, Environment]:
 def load(path: Path) -> dict[str, Environment]:
     """The environments of a user's TOML file, by name. Raises SettingsError, UnknownNameError."""
     tree = read_toml(path)
-    return _parse(tree.get("environments", tree), str(path))
+    entries = tree.get("environments", tree)
+    if not isinstance(entries, dict) or not entries:
+        raise SettingsError(f"{path} holds no environments; an environment is a [name] table.")
+    return _parse(entries, str(path))
 
 
 def select(
@@ -77,6 +90,8 @@ def _parse(tree: Mapping[str, Any], where: str) -> dict[str, Environment]:
             raise SettingsError(f"{where}: {name!r} is not a table; an environment is a [{name}] table.")
         if name in (REFERENCE, TRAINING):
             raise SettingsError(f"{where}: the name {name!r} is taken; call the environment something else.")
+        if "name" in entry:
+            raise SettingsError(f"{where} [{name}]: the table's header is the name; take the key 'name' away.")
         environment = validate(Environment, {"name": name, **entry}, f"{where} [{name}]")
         _check_deviations(environment, where)
         entries[name] = environment
@@ -87,8 +102,14 @@ def _check_deviations(environment: Environment, where: str) -> None:
     """A typo in a deviation is found when the file is read, not when the cell runs."""
     if not environment.deviations:
         raise SettingsError(f"{where} [{environment.name}]: no deviations; name at least one.")
-    sample = Deployment(preprocessing=Preprocessing(resize=Resize(size=(32, 32))))
+    problems = [error for sample in _SAMPLES if (error := _refusal(sample, environment))]
+    if len(problems) == len(_SAMPLES):
+        raise SettingsError(f"{where} [{environment.name}]: {problems[0]}") from problems[0]
+
+
+def _refusal(sample: Deployment, environment: Environment) -> GapshiftError | None:
     try:
         sample.deviate(environment.deviations)
     except GapshiftError as error:
-        raise SettingsError(f"{where} [{environment.name}]: {error}") from error
+        return error
+    return None

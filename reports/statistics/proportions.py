@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
 
-from scipy.stats import binomtest
+from scipy.special import betaincinv
 
-from gapshift.reports.statistics.base import Estimate, checked_level, unknown
+from gapshift.reports.statistics.base import Estimate, checked_level, two_sided_z, unknown
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> Estimate:
@@ -18,7 +18,14 @@ def wilson(k: int, n: int, level: float = 0.95) -> Estimate:
     >>> interval.low, round(interval.high, 4)
     (0.0, 0.2775)
     """
-    return _proportion(k, n, level, "wilson")
+    _check(k, n, level)
+    if n == 0:
+        return unknown(0.0, 1.0)
+    z2 = two_sided_z(level) ** 2
+    centre, reach = k + z2 / 2, math.sqrt(z2) * math.sqrt(k * (n - k) / n + z2 / 4)
+    low = 0.0 if k == 0 else (centre - reach) / (n + z2)
+    high = 1.0 if k == n else (centre + reach) / (n + z2)
+    return Estimate(k / n, low, high)
 
 
 def clopper_pearson(k: int, n: int, level: float = 0.95) -> Estimate:
@@ -29,14 +36,16 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> Estimate:
     >>> round(clopper_pearson(0, 10).high, 4)
     0.3085
     """
-    return _proportion(k, n, level, "exact")
+    _check(k, n, level)
+    if n == 0:
+        return unknown(0.0, 1.0)
+    tail = (1 - level) / 2
+    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
+    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
+    return Estimate(k / n, low, high)
 
 
-def _proportion(k: int, n: int, level: float, method: Literal["wilson", "exact"]) -> Estimate:
+def _check(k: int, n: int, level: float) -> None:
     checked_level(level)
     if not 0 <= k <= n:
         raise ValueError(f"k = {k} of n = {n}: k must lie between 0 and n")
-    if n == 0:
-        return unknown(0.0, 1.0)
-    interval = binomtest(int(k), int(n)).proportion_ci(confidence_level=level, method=method)
-    return Estimate(float(k / n), float(interval.low), float(interval.high))

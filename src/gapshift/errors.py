@@ -6,12 +6,12 @@
     │   ├── UnknownNameError    a name that exists nowhere (with the nearest ones)
     │   ├── ContractError       a model without a usable contract
     │   ├── ModelFileError      a file that is not a loadable ONNX model
+    │   ├── CalibrationError    responses that cannot rate items
     │   └── DataError           a data set that cannot be read as one
     │       └── UnreadableItemError   one item that cannot be decoded (recorded, never dropped)
     ├── EvaluationError         exit 4: a model or a runtime failed while it ran
     │   ├── NotApplicableError  an environment that cannot apply to a model or its items
     │   └── SkippedError        an environment that this machine cannot provide
-    ├── CalibrationError        exit 2: responses that cannot rate items
     ├── TrainingError           exit 4: training stopped (a NaN loss names its step)
     └── WorkspaceError          exit 4: a run folder that cannot be read or written
 

@@ -6,7 +6,6 @@ whole or absent. NaN means *unscored* and stays NaN.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,12 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
-from gapshift.errors import WorkspaceError
+from gapshift.errors import EvaluationError, WorkspaceError
 from gapshift.schema import CalibrationCard, CellInfo, Item, RecordStatus
 
 _INFO = b"gapshift.cell"
 _CARDS = b"gapshift.calibration"
+_CARD_LIST = TypeAdapter(tuple[CalibrationCard, ...])
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -87,15 +88,18 @@ def records_from_scores(items: Sequence[Item], scores: NDArray[np.floating], pro
 
     A row with a non-finite score is wrong, status ``nan_output``, confidence NaN.
     ``probabilities`` says that rows are probabilities already; else softmax is taken.
+    Raises EvaluationError where scores are not one row of at least two per item.
     """
     scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2 or len(scores) != len(items) or scores.shape[1] < 2:
+        raise EvaluationError(
+            f"Scores of shape {scores.shape} for {len(items)} items; expected ({len(items)}, classes) with 2 classes "
+            "or more. Check model.output and model.labels in the contract."
+        )
     finite = np.isfinite(scores).all(axis=1)
     safe = np.where(finite[:, None], scores, 0.0)
-    top_two = np.sort(safe, axis=1)[:, -2:]
-    spread = safe.max(axis=1) - safe.min(axis=1)
-    gap = np.divide(top_two[:, 1] - top_two[:, 0], spread, out=np.zeros(len(safe)), where=spread > 0)
-    exp = np.exp(safe - safe.max(axis=1, keepdims=True))
-    confidence = safe.max(axis=1) if probabilities else exp.max(axis=1) / exp.sum(axis=1)
+    gap = _gaps(safe)
+    confidence = safe.max(axis=1) if probabilities else _top_softmax(safe)
     label = np.array([item.label for item in items], dtype=np.int32)
     prediction = np.where(finite, safe.argmax(axis=1), -1).astype(np.int32)
     return Records(
@@ -107,6 +111,24 @@ def records_from_scores(items: Sequence[Item], scores: NDArray[np.floating], pro
         gap=np.where(finite, gap, np.nan),
         status=np.where(finite, "ok", "nan_output").astype(np.str_),
     )
+
+
+def _gaps(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of the two highest scores over the score range; 0 where all are equal."""
+    ordered = np.sort(scores / 2, axis=1)  # halved, so that no difference overflows
+    spread = ordered[:, -1] - ordered[:, 0]
+    gaps: NDArray[np.float64] = np.divide(
+        ordered[:, -1] - ordered[:, -2], spread, out=np.zeros(len(scores)), where=spread > 0
+    )
+    return gaps
+
+
+def _top_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The highest softmax probability of each row."""
+    with np.errstate(over="ignore"):  # a difference beyond the largest float is -inf, whose exp is 0 as it should be
+        below = logits - logits.max(axis=1, keepdims=True)
+    top: NDArray[np.float64] = 1 / np.exp(below).sum(axis=1)
+    return top
 
 
 def unanswered(items: Sequence[Item], status: RecordStatus) -> Records:
@@ -139,13 +161,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     A kill or a full disk leaves the old file, or none: never half a file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        temporary = _temporary_beside(path)
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
@@ -154,7 +174,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
             f"Cannot write {path}: {error}. Finished files are intact; free the disk and run again."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary_beside(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+    os.close(handle)
+    return Path(name)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -182,17 +210,30 @@ def read_cell_info(path: Path) -> CellInfo:
     try:
         metadata = pq.read_schema(path).metadata or {}
         return CellInfo.model_validate_json(metadata[_INFO])
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise WorkspaceError(
-            f"{path} is not a gapshift cell: {error}. Delete it and run the same command again."
-        ) from error
+    except KeyError as error:
+        raise _not_a_cell(path, "a Parquet file without a cell's header") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "header"
+        raise _not_a_cell(path, f"{where}: {problem['msg']}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise _not_a_cell(path, error) from error
 
 
 def read_cell(path: Path) -> tuple[CellInfo, Records]:
-    """A cell's header and its records."""
+    """A cell's header and its records. Raises WorkspaceError when the file is not a whole cell."""
     info = read_cell_info(path)
-    table = pq.read_table(path, schema=RECORD_SCHEMA)
+    try:
+        table = pq.read_table(path)
+        if table.schema != RECORD_SCHEMA:
+            raise _not_a_cell(path, f"its columns are {', '.join(table.column_names) or 'none'}")
+    except (OSError, pa.ArrowException) as error:
+        raise _not_a_cell(path, error) from error
     return info, Records(**{name: _column(table, name) for name in RECORD_SCHEMA.names})
+
+
+def _not_a_cell(path: Path, problem: object) -> WorkspaceError:
+    return WorkspaceError(f"{path} is not a gapshift cell: {problem}. Delete it and run the same command again.")
 
 
 def _column(table: pa.Table, name: str) -> NDArray[Any]:
@@ -213,14 +254,20 @@ def write_items(path: Path, table: pa.Table, cards: Sequence[CalibrationCard]) -
 def read_items(path: Path) -> tuple[pa.Table, tuple[CalibrationCard, ...]]:
     """``items.parquet`` and the calibration cards that travel in it.
 
-    Raises WorkspaceError when a column is missing.
+    Raises WorkspaceError when the file, a column or a card cannot be read.
     """
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise WorkspaceError(f"Cannot read {path}: {error}. Make it with `gapshift calibrate`.") from error
     missing = [name for name in ("id", "level") if name not in table.column_names]
     if missing:
         raise WorkspaceError(f"{path} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}.")
-    cards = json.loads((table.schema.metadata or {}).get(_CARDS, b"[]"))
-    return table, tuple(CalibrationCard.model_validate(card) for card in cards)
+    try:
+        cards = _CARD_LIST.validate_json((table.schema.metadata or {}).get(_CARDS, b"[]"))
+    except ValidationError as error:
+        raise WorkspaceError(
+            f"{path} holds calibration cards that cannot be read: {error.errors()[0]['msg']}. "
+            "Make it again with `gapshift calibrate`."
+        ) from error
+    return table, cards

@@ -109,6 +109,8 @@ class Preprocessing(Frozen):
     the rest (a camera or an upload path that does).
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     decoder: Literal["pillow", "opencv"] = "pillow"
     color: Literal["RGB", "BGR", "L"] = "RGB"
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = None
@@ -128,7 +130,8 @@ class Preprocessing(Frozen):
     def _one_value_or_one_per_channel(self) -> Self:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
-                raise ValueError(f"{name} has {len(values)} values; {self.color} takes 1 or {self.channels}")
+                takes = "1" if self.channels == 1 else f"1 or {self.channels}"
+                raise ValueError(f"{name} has {len(values)} values; {self.color} takes {takes}")
         return self
 
 
@@ -203,7 +206,7 @@ class Deployment(Frozen):
         for key, value in deviations.items():
             if key not in valid:
                 raise UnknownNameError(
-                    "deviation", key, valid, "Deviations are dotted keys such as 'runtime.batch_size'."
+                    "deviation", key, valid, "Deviations are dotted keys in quotes, such as 'runtime.batch_size'."
                 )
             *parents, last = key.split(".")
             node = tree

@@ -42,7 +42,8 @@ def _explain(model: type[BaseModel], problem: ErrorDetails, where: str) -> Setti
         parent = _model_at(model, path[:-1])
         return UnknownNameError(f"key in {where}", key, [".".join([*path[:-1], name]) for name in parent.model_fields])
     if problem["type"] == "missing":
-        return SettingsError(f"{where}: the key {key!r} is missing; add it.")
+        what = "key" if isinstance(problem["loc"][-1], str) else "value"
+        return SettingsError(f"{where}: the {what} {key!r} is missing; add it.")
     message = problem["msg"].removeprefix("Value error, ")
     got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
     return SettingsError(f"{where}: {key or 'the whole table'}: {message}{got}.")

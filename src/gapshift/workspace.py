@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -65,13 +66,22 @@ class Workspace:
         """Raises WorkspaceError where there is none, or one this version cannot read."""
         try:
             return RunPlan.model_validate_json(self.plan_path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise WorkspaceError(
                 f"{self.root} is not a run folder: it has no run.json. "
                 "Make one with `gapshift study` or `gapshift check`."
             ) from error
         except ValidationError as error:
-            raise WorkspaceError(f"{self.plan_path} cannot be read: {error}") from error
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"])) or "the whole file"
+            raise self._unreadable_plan(f"{where}: {problem['msg']}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._unreadable_plan(error) from error
+
+    def _unreadable_plan(self, problem: object) -> WorkspaceError:
+        return WorkspaceError(
+            f"{self.plan_path} cannot be read: {problem}. Make a new run folder, or use the version that wrote it."
+        )
 
     # --------------------------------------------------------------------- stages
 
@@ -117,17 +127,32 @@ class Workspace:
     # -------------------------------------------------------------------- journal
 
     def log(self, event: str, **fields: Any) -> None:
-        """Append one event with its UTC time to the journal."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        """Append one event with its UTC time to the journal. Raises WorkspaceError when it cannot."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with (self.root / "journal.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": now, "event": event, **fields}) + "\n")
+        line = json.dumps({"time": now, "event": event, **fields}) + "\n"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with (self.root / "journal.jsonl").open("ab+") as file:
+                file.write((_end_of_cut_line(file) + line).encode())
+        except OSError as error:
+            raise WorkspaceError(
+                f"Cannot write the journal in {self.root}: {error}. Finished files are intact; "
+                "free the disk and run again."
+            ) from error
 
     def journal(self) -> Iterator[dict[str, Any]]:
         """Events in order; a line cut short by a kill is left out."""
         path = self.root / "journal.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
             try:
                 yield json.loads(line)
             except json.JSONDecodeError:
                 continue
+
+
+def _end_of_cut_line(file: BinaryIO) -> str:
+    """What has to stand before the next event: a kill may have cut the last line."""
+    if not file.seek(0, os.SEEK_END):
+        return ""
+    file.seek(-1, os.SEEK_END)
+    return "" if file.read(1) == b"\n" else "\n"

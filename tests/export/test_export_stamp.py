@@ -132,7 +132,7 @@ def test_toml_round_trip(
         ),
         ('"RGB" ', '"rgb" ', r"preprocessing.color: Input should be 'RGB', 'BGR' or 'L' \(got 'rgb'\)"),
         ("scale = 0.0", "scale = -0.0", r"preprocessing.scale: .*greater than 0"),
-        ("0.485", "nan", "must be finite"),
+        ("0.485", "nan", r"preprocessing.mean.0: Input should be a finite number \(got nan\)"),
         ('["cat", "dog"]', '["cat"]', "model.labels: .*at least 2"),
         ('output = "logits" ', "", "model.output is missing"),
         ("[model]", "[model", "is not TOML"),

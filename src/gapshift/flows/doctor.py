@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import docker
 import onnxruntime
 import torch
 from docker.errors import DockerException
+from requests import RequestException
 
 from gapshift.envs.machine import fingerprint, versions
 from gapshift.envs.runtimes import RUNTIMES, available
@@ -15,6 +18,8 @@ from gapshift.errors import SkippedError
 from gapshift.schema import Runtime
 
 _PACKAGES = ("gapshift", "onnxruntime", "onnx", "openvino", "torch", "numpy", "pillow", "opencv", "py-irt")
+_DOCKER_API = "1.41"
+_DOCKER_SOCKET = Path("/var/run/docker.sock")
 
 
 def examine() -> dict[str, dict[str, Any]]:
@@ -43,8 +48,14 @@ def _cuda() -> str:
 
 
 def _docker() -> str:
+    none = "no engine answers; nothing in this version needs one"
+    if "DOCKER_HOST" not in os.environ and not _DOCKER_SOCKET.exists():
+        return none
+    client = docker.DockerClient(version=_DOCKER_API, timeout=2)  # a fixed version: nothing is asked before try
     try:
-        version: str = docker.from_env(timeout=2).version()["Version"]
-    except DockerException:
-        return "no engine answers; nothing in this version needs one"
+        version: str = client.version()["Version"]
+    except (DockerException, RequestException):
+        return none
+    finally:
+        client.close()
     return f"engine {version}"

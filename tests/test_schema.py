@@ -1,0 +1,234 @@
+"""The nouns: frozen, strict, and precise about what contradicts itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from gapshift.errors import SettingsError, UnknownNameError
+from gapshift.schema import (
+    Bundle,
+    Contract,
+    DataSource,
+    Deployment,
+    Environment,
+    ModelInterface,
+    Precision,
+    Preprocessing,
+    Resize,
+    RunPlan,
+    Runtime,
+    canonical_json,
+    digest,
+)
+
+BASE = Deployment(preprocessing=Preprocessing(resize=Resize(size=(8, 8))))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+# --------------------------------------------------------------------------- deviate
+
+
+def test_deviations_are_set_and_the_rest_stays() -> None:
+    other = BASE.deviate({"runtime.batch_size": 1, "preprocessing.resize.interpolation": "nearest"})
+    assert other.runtime == Runtime(batch_size=1)
+    assert other.preprocessing.resize == Resize(size=(8, 8), interpolation="nearest")
+    assert other.precision == BASE.precision
+    assert BASE.runtime.batch_size == 16
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("runtime.batchsize", "'runtime.batch_size'"),
+        ("resize.interpolation", "'preprocessing.resize.interpolation'"),
+        ("precision.fromat", "'precision.format'"),
+        ("preprocessing.resize", "'preprocessing.resize"),
+        ("precision", "'precision.format'"),
+    ],
+)
+def test_an_unknown_deviation_gets_the_nearest_names(key: str, nearest: str) -> None:
+    with pytest.raises(UnknownNameError) as raised:
+        BASE.deviate({key: 1})
+    text = str(raised.value)
+    assert text.startswith(f"Unknown deviation {key!r}. Did you mean ")
+    assert nearest in text.split("Valid:")[0]
+    assert text.endswith("Deviations are dotted keys in quotes, such as 'runtime.batch_size'.")
+    assert all(name in text for name in ("preprocessing.color", "precision.calibrator", "runtime.engine"))
+
+
+@pytest.mark.parametrize(
+    ("deviations", "text"),
+    [
+        ({"runtime.batch_size": 0}, r"runtime\.batch_size: .*greater than or equal to 1 \(got 0\)"),
+        ({"precision.format": "int7"}, r"precision\.format: Input should be 'float32'.* \(got 'int7'\)"),
+        ({"preprocessing.jpeg_quality": 101}, r"preprocessing\.jpeg_quality: .*\(got 101\)"),
+        ({"preprocessing.resize.size": [0, 8]}, r"preprocessing\.resize\.size\.0: .*\(got 0\)"),
+        ({"preprocessing.mean": [0.5, 0.5]}, r"preprocessing: mean has 2 values; RGB takes 1 or 3$"),
+        ({"preprocessing.color": "L", "preprocessing.std": [1.0] * 3}, "std has 3 values; L takes 1$"),
+        ({"preprocessing.resize.library": "opencv"}, r"^preprocessing\.resize: opencv's 'bilinear' does not antialias"),
+        ({"preprocessing.resize.interpolation": "area"}, "pillow has no 'area' kernel; it has nearest, bilinear"),
+        ({"preprocessing.scale": float("nan")}, r"preprocessing\.scale: .*\(got nan\)"),
+        ({"preprocessing.mean": [float("nan")]}, r"preprocessing\.mean\.0: Input should be a finite number \(got nan\)"),
+        ({"preprocessing.std": [float("inf")]}, r"preprocessing\.std\.0: Input should be a finite number \(got inf\)"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(deviations: dict[str, Any], text: str) -> None:
+    with pytest.raises(SettingsError, match=text):
+        BASE.deviate(deviations)
+
+
+def test_values_that_contradict_one_by_one_may_agree_together() -> None:
+    together = {"preprocessing.resize.library": "opencv", "preprocessing.resize.antialias": False}
+    assert BASE.deviate(together).preprocessing.resize.library == "opencv"
+
+
+def _deployments() -> st.SearchStrategy[Deployment]:
+    resize = st.builds(
+        Resize,
+        size=st.tuples(st.integers(1, 512), st.integers(1, 512)),
+        interpolation=st.sampled_from(["nearest", "bilinear", "bicubic"]),
+        antialias=st.booleans(),
+        fit=st.sampled_from(["squash", "crop", "letterbox"]),
+    )
+    value = st.floats(0.001, 1.0)
+    preprocessing = st.builds(
+        Preprocessing,
+        resize=resize,
+        color=st.sampled_from(["RGB", "BGR"]),
+        jpeg_quality=st.none() | st.integers(1, 100),
+        scale=value,
+        mean=st.tuples(value) | st.tuples(value, value, value),
+        std=st.tuples(value) | st.tuples(value, value, value),
+        layout=st.sampled_from(["NCHW", "NHWC"]),
+    )
+    return st.builds(
+        Deployment,
+        preprocessing=preprocessing,
+        precision=st.builds(Precision, per_channel=st.booleans()),
+        runtime=st.builds(Runtime, batch_size=st.integers(1, 64), precision_hint=st.sampled_from([None, "f32", "bf16"])),
+    )
+
+
+@given(_deployments(), _deployments())
+@settings(max_examples=60, deadline=None)
+def test_differences_round_trip_through_deviate(one: Deployment, other: Deployment) -> None:
+    assert one.deviate(one.differences(other)) == other
+    assert one.differences(one) == {}
+    assert set(one.differences(other)) == set(other.differences(one))
+
+
+def test_differences_name_the_other_value() -> None:
+    assert BASE.differences(BASE.deviate({"runtime.batch_size": 1})) == {"runtime.batch_size": 1}
+
+
+# ------------------------------------------------------------------------ validators
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"interpolation": "area"}, "pillow has no 'area' kernel; it has nearest, bilinear, bicubic, lanczos, box"),
+        ({"library": "opencv", "interpolation": "box"}, "opencv has no 'box' kernel; it has nearest, bilinear"),
+        ({"library": "opencv"}, "set antialias = false or library = 'pillow'"),
+        ({"interpolation": "lanczos", "antialias": False}, "pillow without antialias has nearest, bilinear, bicubic"),
+        ({"size": (0, 8)}, "greater than or equal to 1"),
+        ({"fit": "stretch"}, "Input should be 'squash', 'crop' or 'letterbox'"),
+    ],
+)
+def test_resize_says_what_the_library_has(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        Resize.model_validate({"size": (8, 8), **fields})
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "area"])
+def test_opencv_kernels_that_antialias_does_not_touch(interpolation: str) -> None:
+    Resize.model_validate({"size": (8, 8), "library": "opencv", "interpolation": interpolation})
+
+
+def test_channels_follow_the_color() -> None:
+    resize = Resize(size=(8, 8))
+    assert Preprocessing(resize=resize, mean=(0.1, 0.2, 0.3)).channels == 3
+    assert Preprocessing(resize=resize, color="L").channels == 1
+    with pytest.raises(ValidationError, match="mean has 3 values; L takes 1"):
+        Preprocessing(resize=resize, color="L", mean=(0.1, 0.2, 0.3))
+    with pytest.raises(ValidationError, match="greater than 0"):
+        Preprocessing(resize=resize, std=(0.0,))
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a b", "../x", "-x", "a/b"])
+def test_environment_names_are_file_names(name: str) -> None:
+    with pytest.raises(ValidationError, match="String should match pattern"):
+        Environment(name=name, kind="lossy", summary="s")
+
+
+@pytest.mark.parametrize("margin", [0.0, 100.0, float("nan")])
+def test_a_margin_is_between_0_and_100(margin: float) -> None:
+    with pytest.raises(ValidationError, match="margin_pp"):
+        RunPlan(command="check", data=DataSource(source="digits"), bundles=(), environments=(), margin_pp=margin)
+
+
+# -------------------------------------------------------------------- frozen, strict
+
+CONTRACT = Contract(preprocessing=BASE.preprocessing, model=ModelInterface(input="x", output="y", labels=("a", "b")))
+NOUNS = [
+    BASE,
+    CONTRACT,
+    Bundle(name="b", path="b.onnx", sha256="0", contract=CONTRACT),
+    Environment(name="e", kind="lossy", summary="s"),
+]
+
+
+@pytest.mark.parametrize("noun", NOUNS, ids=lambda noun: type(noun).__name__)
+def test_nouns_are_frozen_and_refuse_unknown_keys(noun: Any) -> None:
+    first = next(iter(type(noun).model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(noun, first, getattr(noun, first))
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        type(noun).model_validate(noun.model_dump() | {"unheard_of": 1})
+    assert type(noun).model_validate_json(noun.model_dump_json()) == noun
+
+
+def test_a_contract_of_another_version_is_refused() -> None:
+    with pytest.raises(ValidationError, match="schema_version"):
+        Contract.model_validate(CONTRACT.model_dump() | {"schema_version": 2})
+
+
+# ---------------------------------------------------------------------------- digest
+
+
+def _reordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _reordered(inner) for key, inner in reversed(value.items())}
+    return [_reordered(inner) for inner in value] if isinstance(value, list) else value
+
+
+@given(JSON)
+@settings(max_examples=80, deadline=None)
+def test_digest_does_not_depend_on_the_order_of_keys(value: Any) -> None:
+    assert digest(value) == digest(_reordered(value))
+
+
+@given(JSON, JSON)
+@settings(max_examples=80, deadline=None)
+def test_different_values_have_different_digests(one: Any, other: Any) -> None:
+    assert (digest(one) == digest(other)) == (canonical_json(one) == canonical_json(other))
+
+
+def test_digest_is_the_same_on_every_machine() -> None:
+    expected = "e57f5d37865437a82e1108bafb4e5213dfe7e9085f5c253341ebbab30cac5faf"
+    assert digest({"b": [1, 2.5], "a": None}) == expected
+    assert canonical_json({"b": [1, 2.5], "a": None}) == '{"a":null,"b":[1,2.5]}'
+
+
+def test_nan_has_no_digest() -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        digest({"mean": float("nan")})
