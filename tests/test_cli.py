@@ -135,3 +135,12 @@ def test_calibrate_wants_one_source(capsys: pytest.CaptureFixture[str], tmp_path
     code, _, err = _run(capsys, "calibrate", "--out", str(tmp_path))
     assert code == 2
     assert "either --responses FILE or --data DIR" in err
+
+
+def test_several_names_may_follow_one_environment_option(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = _run(capsys, "check", "m.onnx", "--data", "digits", "--environment", "bgr", "int8-dynamik")
+    assert code == 2
+    assert "Unknown environment 'int8-dynamik'" in err
+    code, _, err = _run(capsys, "check", "m.onnx", "bgr", "--data", "digits")
+    assert code == 2
+    assert "Unexpected argument 'bgr'" in err

@@ -94,8 +94,9 @@ def cli() -> None:
 # ------------------------------------------------------------------------------- check
 
 
-@cli.command()
+@cli.command(options_metavar="--data DATA [OPTIONS]")
 @click.argument("model", type=_PATH)
+@click.argument("more_environments", nargs=-1, metavar="")
 @click.option(
     "--data", required=True, help="Labelled evaluation set: a folder, a table, an .npz, CIFAR files, or 'digits'."
 )
@@ -125,9 +126,13 @@ def check(context: click.Context, /, model: Path, out: Path | None, as_json: boo
     from gapshift.flows.check import check as run
     from gapshift.flows.levels import CalibrationSettings
 
+    named, more = options.pop("environments"), options.pop("more_environments")
+    if more and not named:
+        raise UsageError(f"Unexpected argument {more[0]!r}. Name deployments with --environment NAME.")
     calibration_data = options.pop("calibration_data")
     request = CheckRequest(
         model=model,
+        environments=(*named, *more),  # `--environment A B` names two
         data=_source(options.pop("data"), options.pop("split")),
         out=out or Path("runs") / f"check-{model.stem}",
         margin_pp=options.pop("margin"),
