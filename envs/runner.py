@@ -8,6 +8,7 @@ that cell's status; it never takes another cell with it.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -44,6 +45,8 @@ Progress = Callable[[str, int, int], None]
 CALIBRATED_FORMATS = ("int8-qdq",)
 """Number formats whose quantiser needs calibration items."""
 
+_PREPARED = ".prepared"
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -78,6 +81,7 @@ def evaluate(workspace: Workspace, matrix: Matrix, progress: Progress | None = N
     becomes the status and reason of its cell.
     """
     with ExitStack() as stack:
+        stack.callback(shutil.rmtree, workspace.root / _PREPARED, ignore_errors=True)
         _Run(workspace, matrix, stack, debug).run(progress or (lambda _what, _done, _all: None))
 
 
@@ -215,7 +219,7 @@ class _Run:
         keep = bundle.contract.preprocessing
         key = digest(keep.model_dump(mode="json"))
         if key not in self._preparers:
-            folder = self._workspace.root / ".prepared" / key[:12]
+            folder = self._workspace.root / _PREPARED / key[:12]
             judged = Preparer(self._matrix.dataset, folder / "judged", keep)
             other = self._matrix.calibration
             calibration = Preparer(other, folder / "calibration", keep) if other else None

@@ -12,7 +12,14 @@ HEAVY = ("torch", "onnxruntime", "onnx", "openvino", "cv2", "sklearn", "py_irt")
 
 @pytest.mark.parametrize(
     "module",
-    ["gapshift", "gapshift.schema", "gapshift.errors", "gapshift.settings", "gapshift.cli", "gapshift.deploy_tests.plugin"],
+    [
+        "gapshift",
+        "gapshift.schema",
+        "gapshift.errors",
+        "gapshift.settings",
+        "gapshift.cli",
+        "gapshift.deploy_tests.plugin",
+    ],
 )
 def test_importing_it_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"

@@ -68,6 +68,12 @@ def test_probabilities_are_taken_as_they_are() -> None:
     np.testing.assert_allclose(records.gap, [0.5 / 0.6])
 
 
+def test_logits_that_are_called_probabilities_are_refused() -> None:
+    with pytest.raises(EvaluationError, match=r"they reach from -3 to 4\..*output_kind = 'logits'"):
+        _records([[0.5, 0.5], [-3.0, 4.0]], [0, 1], probabilities=True)
+    assert _records([[NAN, 4.0], [1.0 + 1e-6, -1e-6]], [0, 0], probabilities=True).correct.tolist() == [0.0, 1.0]
+
+
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
 def test_a_non_finite_score_is_a_wrong_answer_with_a_status(bad: float) -> None:
     records = _records([[bad, 9.0], [0.0, 1.0], [bad, bad]], [1, 1, 0])
@@ -217,13 +223,18 @@ def test_a_block_that_ends_replaces_the_file(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
 
 
+def _half_written(path: Path, error: BaseException) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half", encoding="utf-8")
+        raise error
+
+
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), WorkspaceError("x")], ids=repr)
 def test_an_exception_in_the_block_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(type(error)), atomic_path(path) as temporary:
-        temporary.write_text("half", encoding="utf-8")
-        raise error
+    with pytest.raises(type(error)):
+        _half_written(path, error)
     assert path.read_text(encoding="utf-8") == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
@@ -237,7 +248,9 @@ def test_a_full_disk_leaves_the_old_cell_and_says_so(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WorkspaceError, match=r"Cannot write .*c\.parquet: .*No space left.* free the disk and run again"):
+    with pytest.raises(
+        WorkspaceError, match=r"Cannot write .*c\.parquet: .*No space left.* free the disk and run again"
+    ):
         write_cell(path, INFO, _records([[1.0, 0.0]], [1]))
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["c.parquet"]

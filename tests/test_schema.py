@@ -77,7 +77,10 @@ def test_an_unknown_deviation_gets_the_nearest_names(key: str, nearest: str) -> 
         ({"preprocessing.resize.library": "opencv"}, r"^preprocessing\.resize: opencv's 'bilinear' does not antialias"),
         ({"preprocessing.resize.interpolation": "area"}, "pillow has no 'area' kernel; it has nearest, bilinear"),
         ({"preprocessing.scale": float("nan")}, r"preprocessing\.scale: .*\(got nan\)"),
-        ({"preprocessing.mean": [float("nan")]}, r"preprocessing\.mean\.0: Input should be a finite number \(got nan\)"),
+        (
+            {"preprocessing.mean": [float("nan")]},
+            r"preprocessing\.mean\.0: Input should be a finite number \(got nan\)",
+        ),
         ({"preprocessing.std": [float("inf")]}, r"preprocessing\.std\.0: Input should be a finite number \(got inf\)"),
     ],
 )
@@ -114,7 +117,9 @@ def _deployments() -> st.SearchStrategy[Deployment]:
         Deployment,
         preprocessing=preprocessing,
         precision=st.builds(Precision, per_channel=st.booleans()),
-        runtime=st.builds(Runtime, batch_size=st.integers(1, 64), precision_hint=st.sampled_from([None, "f32", "bf16"])),
+        runtime=st.builds(
+            Runtime, batch_size=st.integers(1, 64), precision_hint=st.sampled_from([None, "f32", "bf16"])
+        ),
     )
 
 

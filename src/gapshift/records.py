@@ -88,7 +88,8 @@ def records_from_scores(items: Sequence[Item], scores: NDArray[np.floating], pro
 
     A row with a non-finite score is wrong, status ``nan_output``, confidence NaN.
     ``probabilities`` says that rows are probabilities already; else softmax is taken.
-    Raises EvaluationError where scores are not one row of at least two per item.
+    Raises EvaluationError where scores are not one row of at least two per item, or
+    probabilities lie outside 0-1.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2 or len(scores) != len(items) or scores.shape[1] < 2:
@@ -98,6 +99,8 @@ def records_from_scores(items: Sequence[Item], scores: NDArray[np.floating], pro
         )
     finite = np.isfinite(scores).all(axis=1)
     safe = np.where(finite[:, None], scores, 0.0)
+    if probabilities:
+        _refuse_other_than_probabilities(safe)
     gap = _gaps(safe)
     confidence = safe.max(axis=1) if probabilities else _top_softmax(safe)
     label = np.array([item.label for item in items], dtype=np.int32)
@@ -111,6 +114,16 @@ def records_from_scores(items: Sequence[Item], scores: NDArray[np.floating], pro
         gap=np.where(finite, gap, np.nan),
         status=np.where(finite, "ok", "nan_output").astype(np.str_),
     )
+
+
+def _refuse_other_than_probabilities(scores: NDArray[np.float64]) -> None:
+    """Confidences beyond 0-1 would make every calibration error nonsense; rounding is let pass."""
+    low, high = scores.min(initial=0.0), scores.max(initial=1.0)
+    if low < -0.01 or high > 1.01:
+        raise EvaluationError(
+            f"The contract calls the scores probabilities, and they reach from {low:.3g} to {high:.3g}. "
+            "Set model.output_kind = 'logits' in the contract."
+        )
 
 
 def _gaps(scores: NDArray[np.float64]) -> NDArray[np.float64]:

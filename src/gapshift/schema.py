@@ -247,7 +247,8 @@ class Environment(Frozen):
     runtimes so slow that they answer a level-stratified sample, whose n is stated.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    # No two separators in a row: BUNDLE--ENVIRONMENT.parquet must name one cell only.
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
     kind: Kind
     summary: str
     deviations: dict[str, Any] = Field(default_factory=dict)
