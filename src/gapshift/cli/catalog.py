@@ -1,0 +1,88 @@
+"""Commands that describe: the catalog, a model's contract, this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gapshift.cli.shared import PATH, json_option
+
+if TYPE_CHECKING:
+    from gapshift.schema import Environment
+
+
+@click.group()
+def envs() -> None:
+    """The catalog of deployment environments."""
+
+
+@envs.command("list")
+@click.option("--group", "groups", multiple=True, metavar="GROUP", help="Only a group or kind. Repeatable.")
+@click.option("--environment-file", type=PATH, help="A TOML file with environments of your own, listed too.")
+@json_option
+def envs_list(groups: tuple[str, ...], environment_file: Path | None, as_json: bool) -> int:
+    """Every environment: name, kind, groups, and where it is met."""
+    from gapshift.flows.check import selected
+
+    environments = selected((), groups, environment_file)
+    if as_json:
+        click.echo(json.dumps([environment.model_dump(mode="json") for environment in environments]))
+        return 0
+    width = max(len(environment.name) for environment in environments)
+    for environment in environments:
+        click.echo(f"{environment.name:<{width}}  {environment.kind:<10}  {environment.summary}")
+    return 0
+
+
+@envs.command("show")
+@click.argument("name")
+@click.option("--environment-file", type=PATH, help="A TOML file with environments of your own.")
+@json_option
+def envs_show(name: str, environment_file: Path | None, as_json: bool) -> int:
+    """One environment and its deviations."""
+    from gapshift.flows.check import selected
+
+    (environment,) = selected((name,), (), environment_file)
+    if as_json:
+        click.echo(json.dumps(environment.model_dump(mode="json")))
+        return 0
+    click.echo(_environment_lines(environment))
+    return 0
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@json_option
+def contract(model: Path, as_json: bool) -> int:
+    """Print the contract inside an ONNX file as contract.toml, to read or to edit."""
+    from gapshift.export.stamp import contract_to_toml, read_contract
+
+    found = read_contract(model)
+    click.echo(json.dumps(found.model_dump(mode="json")) if as_json else contract_to_toml(found), nl=as_json)
+    return 0
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> int:
+    """Which runtimes, providers, engines and instructions this machine has."""
+    from gapshift.flows.doctor import examine
+
+    found = examine()
+    if as_json:
+        click.echo(json.dumps(found))
+        return 0
+    for section, rows in found.items():
+        click.echo(section)
+        for key, value in rows.items():
+            click.echo(f"  {key:<24} {value}")
+    return 0
+
+
+def _environment_lines(environment: Environment) -> str:
+    lines = [environment.name, f"  {environment.summary}", f"  kind: {environment.kind}"]
+    lines += [f"  groups: {', '.join(environment.groups)}", "  deviations:"]
+    return "\n".join(lines + [f"    {key} = {json.dumps(value)}" for key, value in environment.deviations.items()])

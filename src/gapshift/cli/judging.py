@@ -1,0 +1,112 @@
+"""Commands that end in a judgement: check, evaluate, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gapshift.cli.shared import PATH, Console, environment_options, json_option, show, source
+from gapshift.errors import UsageError
+
+
+@click.command(options_metavar="--data DATA [OPTIONS]")
+@click.argument("model", type=PATH)
+@click.argument("more_environments", nargs=-1, metavar="")
+@click.option(
+    "--data", required=True, help="Labelled evaluation set: a folder, a table, an .npz, CIFAR files, or 'digits'."
+)
+@click.option("--split", help="Which of the data's splits to judge (default: test).")
+@click.option("--contract", type=PATH, help="contract.toml, for a model without one in its metadata.")
+@environment_options
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    default=2.0,
+    show_default=True,
+    metavar="PP",
+    help="Largest drop per level that is acceptable, in percentage points.",
+)
+@click.option("--items", type=PATH, help="items.parquet with the levels of this evaluation set.")
+@click.option("--calibration-data", help="Items for the static quantiser (never judged).")
+@click.option("--out", type=PATH, help="Run folder (default: runs/check-MODEL).")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--cross-check", is_flag=True, help="Run py-irt beside em, whatever the size.")
+@click.option("--strict", is_flag=True, help="Skipped environments and floors decide too.")
+@click.option("--allow-unlevelled", is_flag=True, help="Accept a verdict over all items where levels are unreliable.")
+@json_option
+@click.pass_context
+def check(context: click.Context, /, model: Path, out: Path | None, as_json: bool, **options: Any) -> int:
+    """Judge any ONNX classifier on labelled data, level by level. Exit code 0 is PASS."""
+    from gapshift.flows.check import CheckRequest
+    from gapshift.flows.check import check as run
+    from gapshift.flows.levels import CalibrationSettings
+
+    named, more = options.pop("environments"), options.pop("more_environments")
+    if more and not named:
+        raise UsageError(f"Unexpected argument {more[0]!r}. Name deployments with --environment NAME.")
+    calibration_data = options.pop("calibration_data")
+    request = CheckRequest(
+        model=model,
+        environments=(*named, *more),  # `--environment A B` names two
+        data=source(options.pop("data"), options.pop("split")),
+        out=out or Path("runs") / f"check-{model.stem}",
+        margin_pp=options.pop("margin"),
+        calibration_data=source(calibration_data) if calibration_data else None,
+        calibration=CalibrationSettings(cross_check=options.pop("cross_check") or None),
+        debug=context.obj["debug"],
+        **options,
+    )
+    with Console() as reporter:
+        summary, paths = run(request, reporter)
+    return _judged(summary, paths, as_json)
+
+
+def _judged(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool) -> int:
+    from gapshift.reports.gate import exit_code
+
+    show(summary, paths, as_json)
+    return exit_code(summary["verdict"])
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, help="Folder of the new run (default: RUN itself).")
+@click.option("--data", help="Where the run's data lies now, if it moved.")
+@environment_options
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    metavar="PP",
+    help="Largest acceptable drop per level (default: the run's).",
+)
+@json_option
+@click.pass_context
+def evaluate(
+    context: click.Context, /, run: Path, out: Path | None, margin: float | None, as_json: bool, **options: Any
+) -> int:
+    """Evaluate a run's bundles again; cells that exist are not run twice."""
+    from gapshift.flows.evaluate import evaluate_run
+
+    with Console() as reporter:
+        summary, paths = evaluate_run(
+            run, out or run, margin_pp=margin, reporter=reporter, debug=context.obj["debug"], **options
+        )
+    show(summary, paths, as_json)
+    return 0
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@json_option
+def report(run: Path, as_json: bool) -> int:
+    """Judge a run's records again and write its reports; no model runs."""
+    from gapshift.flows.judging import report as run_report
+    from gapshift.workspace import Workspace
+
+    with Console() as reporter:
+        summary, paths = run_report(Workspace(run), reporter)
+    show(summary, paths, as_json)
+    return 0

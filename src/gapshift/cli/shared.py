@@ -1,0 +1,83 @@
+"""What the commands share: options, the data source, and how results are shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from gapshift.flows.reporting import ConsoleReporter
+    from gapshift.schema import DataSource
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+def json_option(command: Command) -> Command:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="End with one line of JSON on standard output.")(
+        command
+    )
+
+
+def environment_options(command: Command) -> Command:
+    """Which environments run, and which of them are gated."""
+    for decorate in (
+        click.option(
+            "--environment",
+            "-e",
+            "environments",
+            multiple=True,
+            metavar="NAME",
+            help="An environment that you deploy to: it is evaluated and gated. Repeatable.",
+        ),
+        click.option(
+            "--group",
+            "groups",
+            multiple=True,
+            metavar="GROUP",
+            help="Environments of a group or kind (equivalent, precision, mobile, ...). Repeatable.",
+        ),
+        click.option("--environment-file", type=PATH, help="A TOML file with environments of your own."),
+    ):
+        command = decorate(command)
+    return command
+
+
+def source(source: str, split: str | None = None) -> DataSource:
+    from gapshift.schema import DataSource
+
+    return DataSource(source=source, split=split)
+
+
+class Console:
+    """A console reporter that leaves the terminal tidy however the block ends."""
+
+    def __enter__(self) -> ConsoleReporter:
+        from gapshift.flows.reporting import ConsoleReporter
+
+        self._reporter = ConsoleReporter()
+        return self._reporter
+
+    def __exit__(self, *_: object) -> None:
+        self._reporter.close()
+
+
+def show(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool) -> None:
+    from gapshift.reports.renderers.console import render_console
+
+    say(render_console(summary, color=sys.stdout.isatty() and not as_json), as_json)
+    for path in paths.values():
+        say(str(path), as_json)
+    if as_json:
+        click.echo(json.dumps(summary, allow_nan=False))
+
+
+def say(text: str, as_json: bool) -> None:
+    """For people: standard output, or standard error where standard output ends in JSON."""
+    click.echo(text, err=as_json)
