@@ -6,14 +6,18 @@ It is loaded in every pytest session of every user, so it imports nothing heavy 
 from __future__ import annotations
 
 import json
+import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 _RUN_FOLDER = pytest.StashKey[Path]()
+_SESSION = pytest.StashKey[str]()
+_STARTED = pytest.StashKey[float]()
 DEMO_RUN = Path("runs/demo")
 SHORT_FORMS = ("model", "data", "environment")
 
@@ -59,13 +63,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, so that --strict-markers accepts it."""
+    """Register the marker, so that --strict-markers accepts it, and note when this session began."""
+    config.stash[_STARTED] = time.time()
     config.addinivalue_line("markers", "gapshift: a judgement of a model in a deployment environment")
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What one test reports: one bundle in one environment at one level. ``level`` is None for the whole run."""
+    """What one test reports: one bundle in one environment at one level."""
 
     bundle: str
     environment: str
@@ -82,16 +87,18 @@ def gapshift_run(request: pytest.FixtureRequest) -> dict[str, Any]:
     config = request.config
     folder = _run_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
-    session = folder / f".session-{_session_id(config)}"
+    session, problem = folder / f".session-{_session_id(config)}", ""
     try:
-        with FileLock(folder / ".lock"):
+        with FileLock(folder / ".session.lock"):
             if not session.exists():
                 _evaluate(config, folder)
                 for old in folder.glob(".session-*"):
                     old.unlink()
                 session.touch()
     except GapshiftError as error:
-        pytest.fail(str(error), pytrace=False)
+        problem = str(error)
+    if problem:
+        pytest.fail(problem, pytrace=False)
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return summary
 
@@ -107,13 +114,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Drops per level, and where the report lies."""
+    """Drops per level, and where the report lies, if this very session judged."""
     folder = config.stash.get(_RUN_FOLDER, None)
-    if folder is None or not (folder / "summary.json").exists():
+    path = folder / "summary.json" if folder else None
+    if folder is None or path is None or not path.exists() or path.stat().st_mtime < config.stash[_STARTED]:
         return
     from gapshift.reports.renderers.console import render_console
 
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads(path.read_text(encoding="utf-8"))
     terminalreporter.section("gapshift")
     terminalreporter.write_line(render_console(summary, width=terminalreporter._tw.fullwidth, color=False))
     terminalreporter.write_line(f"report: {folder / 'report.html'}")
@@ -143,7 +151,9 @@ def _run_folder(config: pytest.Config) -> Path:
 def _session_id(config: pytest.Config) -> str:
     """The same for every worker of one pytest run."""
     worker = getattr(config, "workerinput", None)
-    return str(worker["testrunuid"]) if worker else f"main-{id(config)}"
+    if worker:
+        return str(worker["testrunuid"])
+    return config.stash.setdefault(_SESSION, uuid.uuid4().hex)
 
 
 def _evaluate(config: pytest.Config, folder: Path) -> None:
@@ -195,21 +205,32 @@ def _planned(config: pytest.Config) -> list[Judged]:
     from gapshift.schema import LEVELS
 
     if bool(_option(config, "model")) != bool(_option(config, "data")):
-        raise pytest.UsageError("--model and --data go together: an ONNX file and a labelled evaluation set.")
+        _refuse("--model and --data go together: an ONNX file and a labelled evaluation set.")
+    if not 0 < _option(config, "margin") < 100:
+        _refuse(f"--gapshift-margin is {_option(config, 'margin')} pp; it lies between 0 and 100.")
     config.stash[_RUN_FOLDER] = _run_folder(config)
+    cells, problem = [], ""
     try:
         cells = _user_cells(config) if _option(config, "model") else _demo_cells()
     except GapshiftError as error:
-        raise pytest.UsageError(str(error)) from error
+        problem = str(error)
+    if problem:
+        _refuse(problem)
     return [Judged(bundle, environment, level) for bundle, environment in cells for level in LEVELS]
 
 
+def _refuse(text: str) -> NoReturn:
+    """A usage error, found while tests are made: its text without a traceback, and no test runs."""
+    raise pytest.Collector.CollectError(f"gapshift: {text}")
+
+
 def _user_cells(config: pytest.Config) -> list[tuple[str, str]]:
-    from gapshift.flows.check import selected, user_bundle
+    from gapshift.envs.catalog import choose
+    from gapshift.flows.check import user_bundle
 
     names, groups = tuple(_option(config, "environment")), tuple(_option(config, "group"))
     bundle = user_bundle(Path(_option(config, "model")), _path(config, "contract"))
-    return [(bundle.name, e.name) for e in selected(names, groups, _path(config, "environment-file"))]
+    return [(bundle.name, e.name) for e in choose(names, groups, _path(config, "environment-file"))]
 
 
 def _demo_cells() -> list[tuple[str, str]]:

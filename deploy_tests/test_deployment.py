@@ -35,8 +35,8 @@ def test_verdict(gapshift_run: Mapping[str, Any]) -> None:
 
 
 def _undecided_floor(run: Mapping[str, Any], cell: Mapping[str, Any], level: str) -> bool:
-    """A level at the floor has no say of its own, unless the run is strict: ``test_verdict`` speaks for it."""
-    return int(level) in cell["floor"] and cell["levels"][level] == "NO DATA" and not run.get("strict", False)
+    """A level left out at the floor has no say of its own, unless the run is strict: ``test_verdict`` speaks for it."""
+    return int(level) in cell["undecided_floor"] and not run["strict"]
 
 
 def _properties(run: Mapping[str, Any], cell: Mapping[str, Any], level: str) -> dict[str, object]:

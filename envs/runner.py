@@ -7,18 +7,18 @@ that cell's status; it never takes another cell with it.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gapshift.domains.base import Dataset
+from gapshift.domains.base import Dataset, rank
 from gapshift.domains.vision import no_effect
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.envs.execution import truth
@@ -36,7 +36,7 @@ from gapshift.errors import (
 from gapshift.export.model_file import sha256
 from gapshift.export.precision import variant
 from gapshift.records import Records, concatenate, records_from_scores, unanswered
-from gapshift.schema import Bundle, CellInfo, CellStatus, Deployment, Environment, Precision, digest
+from gapshift.schema import Bundle, CellInfo, CellStatus, Deployment, Environment, Precision, cell_basis, digest
 from gapshift.workspace import Workspace
 
 Progress = Callable[[str, int, int], None]
@@ -46,6 +46,10 @@ CALIBRATED_FORMATS = ("int8-qdq",)
 """Number formats whose quantiser needs calibration items."""
 
 _PREPARED = ".prepared"
+
+
+_SLAB = 1024
+"""Items whose scores are turned into records at once: few enough for flat memory."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,10 @@ class _Run:
 
     def _unresolved(self, bundle: Bundle, environment: Environment, status: CellStatus, reason: str) -> CellInfo:
         """The header of a cell that has no deployment."""
-        contract = bundle.contract.model_dump(mode="json")
-        key = digest([bundle.sha256, contract, environment.deviations, self._items])
-        return CellInfo(key=key, bundle=bundle.name, environment=environment.name, status=status, reason=reason)
+        basis = cell_basis(bundle, environment, self._items)
+        return CellInfo(
+            key=basis, basis=basis, bundle=bundle.name, environment=environment.name, status=status, reason=reason
+        )
 
     def _key(self, bundle: Bundle, environment: Environment, deployment: Deployment) -> str:
         """The content address: everything that could change an answer."""
@@ -177,11 +182,11 @@ class _Run:
             if self._debug:
                 raise
             status, reason = "error", f"{type(error).__name__}: {error}"
-        self._finish(
-            CellInfo(
-                key=cell.key, bundle=cell.bundle.name, environment=cell.environment.name, status=status, reason=reason
-            )
-        )
+        self._finish(self._header(cell, status=status, reason=reason))
+
+    def _header(self, cell: _Cell, **fields: Any) -> CellInfo:
+        basis = cell_basis(cell.bundle, cell.environment, self._items)
+        return CellInfo(key=cell.key, basis=basis, bundle=cell.bundle.name, environment=cell.environment.name, **fields)
 
     def _finish(self, info: CellInfo, records: Records | None = None) -> None:
         existing = self._workspace.finished(info.bundle, info.environment, info.key)
@@ -203,10 +208,8 @@ class _Run:
         with open_runtime(cell.deployment.runtime, model, cell.bundle.contract) as session:
             execution = truth(session, model, cell.deployment.precision, cell.deployment.runtime)
             records, seconds = self._predict(cell, prepared, rows, session.predict)
-        info = CellInfo(
-            key=cell.key,
-            bundle=cell.bundle.name,
-            environment=cell.environment.name,
+        info = self._header(
+            cell,
             reason="; ".join(note for note in notes if note),
             execution=execution,
             seconds=seconds,
@@ -260,8 +263,8 @@ class _Run:
             return np.arange(len(self._matrix.dataset))
         chosen: dict[int, list[tuple[str, int]]] = {}
         for index, item in enumerate(self._matrix.dataset.items):
-            rank = hashlib.sha256(f"{self._matrix.seed}/{item.id}".encode()).hexdigest()
-            chosen.setdefault(self._matrix.strata.get(item.id, 0), []).append((rank, index))
+            place = rank(item.id, self._matrix.seed)
+            chosen.setdefault(self._matrix.strata.get(item.id, 0), []).append((place, index))
         per_level = self._matrix.subsample_per_level
         return np.array(
             sorted(index for ranked in chosen.values() for _, index in sorted(ranked)[:per_level]), dtype=np.intp
@@ -276,7 +279,7 @@ class _Run:
         calibrated = precision.format in CALIBRATED_FORMATS
         if calibrated and calibration is None:
             raise EvaluationError(
-                f"{precision.format} needs calibration items that are not judged; give --calibration-data DIR."
+                f"{precision.format} needs calibration items that are not judged; give --calibration-data DATA."
             )
         address = [
             cell.bundle.sha256,
@@ -310,27 +313,39 @@ class _Run:
         predict: Callable[[NDArray[np.generic]], NDArray[np.floating]],
     ) -> tuple[Records, float]:
         """Records in item order, and the seconds spent in inference."""
-        items = self._matrix.dataset.items
-        probabilities = cell.bundle.contract.model.output_kind == "probabilities"
+        items, contract = self._matrix.dataset.items, cell.bundle.contract.model
         readable = rows[prepared.readable[rows]]
         size = cell.deployment.runtime.batch_size
-        parts, seconds = [], 0.0
-        for start in range(0, len(readable), size):
-            batch = readable[start : start + size]
-            inputs = np.ascontiguousarray(prepared.tensor[batch])
-            began = time.perf_counter()
-            scores = predict(inputs)
-            seconds += time.perf_counter() - began
-            if scores.shape[1] != len(cell.bundle.contract.model.labels):
+        slab = size * max(1, _SLAB // size)
+        timed, parts = _Timed(predict), []
+        for begin in range(0, len(readable), slab):
+            some = readable[begin : begin + slab]
+            scores = np.concatenate([timed(prepared.tensor[some[s : s + size]]) for s in range(0, len(some), size)])
+            if scores.shape[1] != len(contract.labels):
                 raise EvaluationError(
-                    f"The model gives {scores.shape[1]} scores an item; its contract names "
-                    f"{len(cell.bundle.contract.model.labels)} labels. Correct the contract's model.labels."
+                    f"The model gives {scores.shape[1]} scores an item; its contract names {len(contract.labels)} "
+                    "labels. Correct the contract's model.labels."
                 )
-            parts.append(records_from_scores([items[i] for i in batch], scores, probabilities))
+            parts.append(records_from_scores([items[i] for i in some], scores, contract.output_kind == "probabilities"))
         unreadable = rows[~prepared.readable[rows]]
         parts.append(unanswered([items[i] for i in unreadable], "unreadable"))
         order = np.argsort(np.concatenate([readable, unreadable]), kind="stable")
-        return concatenate(parts).take(order), seconds
+        return concatenate(parts).take(order), timed.seconds
+
+
+class _Timed:
+    """A session's predict, with the seconds spent in it."""
+
+    def __init__(self, predict: Callable[[NDArray[np.generic]], NDArray[np.floating]]) -> None:
+        self._predict = predict
+        self.seconds = 0.0
+
+    def __call__(self, inputs: NDArray[np.generic]) -> NDArray[np.floating]:
+        inputs = np.ascontiguousarray(inputs)
+        began = time.perf_counter()
+        scores = self._predict(inputs)
+        self.seconds += time.perf_counter() - began
+        return scores
 
 
 def _batches(prepared: Prepared, size: int = 16) -> list[NDArray[np.generic]]:

@@ -23,7 +23,7 @@ from gapshift.export.parity import Parity, check_parity
 from gapshift.export.stamp import check_against, stamp
 from gapshift.export.torch_onnx import to_onnx
 from gapshift.records import Records, atomic_path, records_from_scores, write_cell
-from gapshift.schema import TRAINING, Bundle, CellInfo, Contract, Execution, Item, canonical_json, digest
+from gapshift.schema import TRAINING, Bundle, CellInfo, Contract, Execution, Item, answers_key, canonical_json, digest
 from gapshift.workspace import Workspace
 
 
@@ -91,8 +91,8 @@ def export_bundle(
         parity = check_parity(model, temporary, images, contract)
         stamp(temporary, contract, _stamps(model, origin, answers, mix, parity))
         sha256 = file_sha256(temporary)
-        write_cell(workspace.answers_path(name), _header(name, sha256, origin), _records(answers, contract))
-        write_mix(mix_path(workspace, name), mix)
+        write_cell(workspace.answers_path(name), _header(name, sha256, model, origin), _records(answers, contract))
+        _write_mix(workspace.mix_path(name), mix)
     return Bundle(
         name=name,
         path=str(path.relative_to(workspace.root)),
@@ -105,12 +105,7 @@ def export_bundle(
     )
 
 
-def mix_path(workspace: Workspace, name: str) -> Path:
-    """Where a bundle's training mix lies."""
-    return workspace.bundles / f"{name}.mix.parquet"
-
-
-def write_mix(path: Path, mix: Mix) -> None:
+def _write_mix(path: Path, mix: Mix) -> None:
     """The items that training drew, with their weights (columns item_id, weight)."""
     drawn = np.flatnonzero(mix.weights > 0).tolist()
     table = pa.table(
@@ -123,7 +118,7 @@ def write_mix(path: Path, mix: Mix) -> None:
         pq.write_table(table, temporary)
 
 
-def weights_digest(model: nn.Module) -> str:
+def _weights_digest(model: nn.Module) -> str:
     """SHA-256 (hex) over the names and values of a network's weights."""
     total = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -134,7 +129,7 @@ def weights_digest(model: nn.Module) -> str:
 
 def _stamps(model: nn.Module, origin: Origin, answers: Answers, mix: Mix, parity: Parity) -> dict[str, str]:
     hashes = {
-        "weights": weights_digest(model),
+        "weights": _weights_digest(model),
         "items": digest([item.id for item in answers.items]),
         "mix": digest([[name, float(weight)] for name, weight in zip(mix.item_ids, mix.weights, strict=True)]),
         "training": digest(dict(origin.training)),
@@ -155,20 +150,23 @@ def _versions() -> dict[str, str]:
     return {"torch": torch.__version__, "python": platform.python_version()}
 
 
-def _header(name: str, sha256: str, origin: Origin) -> CellInfo:
+def _header(name: str, sha256: str, model: nn.Module, origin: Origin) -> CellInfo:
+    """Where the answers were computed: on the network's device, in float32 (``predict.scores``).
+
+    How the network was trained stands in the settings; the header's own seconds are inference time,
+    which nobody measured.
+    """
     execution = Execution(
         engine="torch",
-        provider=origin.device,
+        provider=next(model.parameters()).device.type,
         versions=_versions(),
-        settings={"training_dtype": origin.dtype},
+        settings={
+            "training_device": origin.device,
+            "training_dtype": origin.dtype,
+            "training_seconds": origin.seconds,
+        },
     )
-    return CellInfo(
-        key=digest([TRAINING, sha256]),
-        bundle=name,
-        environment=TRAINING,
-        execution=execution,
-        seconds=origin.seconds,
-    )
+    return CellInfo(key=answers_key(sha256), bundle=name, environment=TRAINING, execution=execution)
 
 
 def _records(answers: Answers, contract: Contract) -> Records:

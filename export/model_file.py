@@ -6,9 +6,9 @@ Every problem is a ModelFileError that says what, where and the next step.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import onnx
@@ -57,7 +57,8 @@ def read_model(path: Path) -> onnx.ModelProto:
 def sha256(path: Path) -> str:
     """SHA-256 (hex) of the file's bytes, and of its external data where it has some."""
     state = hashlib.sha256()
-    for part in (path, *_external_files(path)):
+    locations = _external_locations(_parse(path))
+    for part in (path, *(path.parent / location for location in locations)):
         _update(state, part)
     return state.hexdigest()
 
@@ -90,13 +91,43 @@ def _parse(path: Path) -> onnx.ModelProto:
         ) from error
     if not model.ir_version or not model.graph.node:
         raise ModelFileError(f"{path} ({path.stat().st_size} bytes) holds no ONNX graph. {_NEXT}")
+    _refuse_outside(path, model)
     return model
 
 
-def _external_files(path: Path) -> Iterator[Path]:
-    tensors = (tensor for tensor in _parse(path).graph.initializer if uses_external_data(tensor))
-    for location in sorted({ExternalDataInfo(tensor).location for tensor in tensors}):
-        yield path.parent / location
+def _refuse_outside(path: Path, model: onnx.ModelProto) -> None:
+    """A model file may come from anywhere; it names no file outside its own folder."""
+    for location in _external_locations(model):
+        posix, windows = PurePosixPath(location), PureWindowsPath(location)
+        if posix.is_absolute() or windows.anchor or ".." in (*posix.parts, *windows.parts):
+            raise ModelFileError(
+                f"{path} keeps weights in {location!r}, outside its own folder; such a file is not read. "
+                "Save it again with its external data beside it, as a relative path without '..'."
+            )
+
+
+def _external_locations(model: onnx.ModelProto) -> list[str]:
+    graphs = (model.graph, *model.functions)
+    tensors = (tensor for graph in graphs for tensor in _tensors(graph) if uses_external_data(tensor))
+    return sorted({ExternalDataInfo(tensor).location for tensor in tensors})
+
+
+def _tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a graph or function: weights, constants, and those of graphs inside its nodes."""
+    if isinstance(graph, onnx.GraphProto):
+        yield from graph.initializer
+        yield from _parts(graph.sparse_initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            yield from _parts((attribute.sparse_tensor, *attribute.sparse_tensors))
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def _parts(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
 
 
 def _update(state: Any, path: Path) -> None:

@@ -11,12 +11,10 @@ from torch import nn
 
 from gapshift.errors import EvaluationError
 from gapshift.export.model_file import describe
-from gapshift.schema import Contract
+from gapshift.schema import TIE_GAP, Contract
 from gapshift.train.predict import scores
 
 BATCHES = (1, 7)
-TIE = 1e-4
-"""A row is a tie when its two highest scores lie within this share of its score range."""
 _NEXT = "Do not deploy this file; export again, or look for operations that depend on the batch."
 
 
@@ -89,12 +87,12 @@ def _compare(expected: NDArray[np.float32], answered: NDArray[np.float32], path:
 
 
 def ties(scores: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Rows of ``scores`` (n, K) whose two highest values lie within TIE of the row's range.
+    """Rows of ``scores`` (n, K) whose two highest values lie within TIE_GAP of the row's range.
 
     >>> import numpy as np
     >>> ties(np.array([[0.0, 1.0, 1.00001], [0.0, 1.0, 2.0]])).tolist()
     [True, False]
     """
     ordered = np.sort(scores, axis=1)
-    is_tie: NDArray[np.bool_] = ordered[:, -1] - ordered[:, -2] <= TIE * (ordered[:, -1] - ordered[:, 0])
+    is_tie: NDArray[np.bool_] = ordered[:, -1] - ordered[:, -2] <= TIE_GAP * (ordered[:, -1] - ordered[:, 0])
     return is_tie

@@ -45,6 +45,7 @@ library = "pillow"           # or "opencv"
 interpolation = "bilinear"
 """
 """A minimal contract.toml, shown where a contract is missing."""
+_MORE = "Correct it and give it with `--contract FILE`; `gapshift contract MODEL` prints a whole one."
 
 
 # ------------------------------------------------------------------- in the ONNX file
@@ -89,7 +90,7 @@ def _parsed(text: str, where: str) -> Contract:
     try:
         return Contract.model_validate_json(text)
     except ValidationError as error:
-        raise ContractError(f"{where} is invalid: {_problem(error)}. {_example()}") from error
+        raise ContractError(f"{where} is invalid: {_problem(error)}. {_MORE}") from error
 
 
 def _example() -> str:
@@ -104,9 +105,9 @@ def contract_from_toml(path: Path) -> Contract:
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ContractError(f"Cannot read the contract {path}: {error}. {_example()}") from error
+        raise ContractError(f"Cannot read the contract {path}: {error}. {_MORE}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ContractError(f"{path} is not TOML: {error}. {_example()}") from error
+        raise ContractError(f"{path} is not TOML: {error}. {_MORE}") from error
     # Through JSON, as from an ONNX file: TOML's arrays are tuples here.
     return _parsed(json.dumps(tree, default=str), str(path))
 

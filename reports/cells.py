@@ -26,6 +26,7 @@ from gapshift.reports.statistics import (
     loss_slope,
     mcnemar_midp,
     mover_difference,
+    mover_mean,
     predicted_drop,
     stratified_mean,
     wilson,
@@ -83,7 +84,7 @@ def measure(pairs: Pairs, items: RatedItems, rule: Rule, seed: int) -> Json:
         "accuracy": by_level(counts, lambda c: c.still_right / c.n),
         "reference_accuracy": by_level(counts, lambda c: c.right / c.n),
         "drop_pp": by_level(counts, lambda c: _drop(c, rule)),
-        "mean_drop_pp": _mean_drop(pairs, rule, seed),
+        "mean_drop_pp": _mean_drop(pairs, counts, rule, seed),
         "loss": by_level(counts, lambda c: _share(c.lost, c.right)),
         "gain": by_level(counts, lambda c: _share(c.gained, c.n - c.right)),
         "loss_slope": interval_json(slope(counts)),
@@ -95,7 +96,7 @@ def measure(pairs: Pairs, items: RatedItems, rule: Rule, seed: int) -> Json:
             "wrong_to_right": {key: counts[key].gained for key in LEVEL_KEYS},
         },
         "tie_changes": counts["all"].tie_changes,
-        **_ability(pairs, items),
+        **_ability(pairs, items, rule),
         **_calibration(pairs, rule, seed),
     }
 
@@ -124,23 +125,33 @@ def slope(counts: Mapping[str, Counts]) -> Estimate:
     return loss_slope([c.lost for c in levels], [c.right for c in levels])
 
 
-def _mean_drop(pairs: Pairs, rule: Rule, seed: int) -> Json | None:
-    """Mean over the five levels of D, by a stratified paired bootstrap over items."""
-    if len(np.unique(pairs.level)) < len(ALL_LEVELS):
+def _mean_drop(pairs: Pairs, counts: Mapping[str, Counts], rule: Rule, seed: int) -> Json | None:
+    """Mean over the five levels of D, by a stratified paired bootstrap over items.
+
+    Where a level shows no variance (as a rule: nothing changed there) every resample of it
+    is the same, and the interval comes from the levels' Tango intervals instead.
+    """
+    levels = [counts[str(level)] for level in ALL_LEVELS]
+    if not all(level.n for level in levels):
         return None
+    if any(c.n in (c.lost, c.gained, c.n - c.lost - c.gained) for c in levels):
+        return interval_json(mover_mean([drop_interval(level, rule) for level in levels]), 100)
     lost = pairs.lost.astype(np.float64)
     return interval_json(stratified_mean(lost, pairs.level, rule.level, RESAMPLES, seed), 100)
 
 
-def _ability(pairs: Pairs, items: RatedItems) -> Json:
-    """The ability shift on the fixed item parameters, and the drop that it alone predicts."""
+def _ability(pairs: Pairs, items: RatedItems, rule: Rule) -> Json:
+    """The ability shift on the fixed item parameters, and the drop that it alone predicts.
+
+    Where no answer changed from right to wrong or back, the shift has no interval and is null.
+    """
     a, b, c = (parameter[pairs.position] for parameter in (items.a, items.b, items.c))
     if not np.isfinite([a, b, c]).all():
         return {"ability_shift": None, "predicted_drop_pp": dict.fromkeys(LEVEL_KEYS)}
     right, still = pairs.right.astype(np.float64), pairs.still_right.astype(np.float64)
     before, after = ability(right, a, b, c), ability(still, a, b, c)
     return {
-        "ability_shift": interval_json(ability_shift(right, still, a, b, c)),
+        "ability_shift": interval_json(ability_shift(right, still, a, b, c, rule.level)) if pairs.lost.any() else None,
         "predicted_drop_pp": {
             key: _finite(100 * predicted_drop(before, after, a[mask], b[mask], c[mask]))
             for key, mask in strata(pairs.level).items()

@@ -7,17 +7,17 @@ Neither is INCONCLUSIVE. Nothing that is missing, broken or unknown is a pass.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
 from gapshift.reports.counts import Counts
 from gapshift.reports.floor import at_floor, chance, safe_by_churn
+from gapshift.reports.order import worst
 from gapshift.reports.statistics import Estimate, holm, items_to_decide, score_test, tango_interval
 from gapshift.schema import Verdict
 
-WORST_FIRST: tuple[Verdict, ...] = ("FAIL", "ERROR", "INCONCLUSIVE", "NO DATA", "PASS")
 EXIT_CODES: Mapping[str, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "ERROR": 4, "NO DATA": 4}
 
 Band = tuple[int, ...]
@@ -53,12 +53,6 @@ def exit_code(verdict: str) -> int:
     return EXIT_CODES.get(verdict, 4)
 
 
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict that decides; NO DATA where there is none at all."""
-    found = set(verdicts)
-    return next((verdict for verdict in WORST_FIRST if verdict in found), "NO DATA")
-
-
 def holm_adjusted(p: Mapping[Key, float], family: int) -> dict[Key, float]:
     """Holm-adjusted p by key, over a family of at least as many planned tests.
 
@@ -75,7 +69,8 @@ def fail_p(counts: Counts, rule: Rule) -> float | None:
 
 def items_needed(counts: Counts, rule: Rule, family: int) -> int | None:
     """Items that would decide this band, were its rates to stay as they are; None where none would."""
-    return items_to_decide(counts.lost, counts.gained, counts.n, rule.margin, rule.level, family=max(1, family))
+    b, c = counts.lost, counts.gained
+    return items_to_decide(b, c, counts.n, rule.margin, rule.level, alpha=rule.alpha, family=max(1, family))
 
 
 def judge_band(counts: Counts, equivalent: bool, p_adjusted: float | None, rule: Rule, family: int) -> BandVerdict:

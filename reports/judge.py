@@ -16,7 +16,9 @@ per bundle
 per cell
     ``named``, ``subsampled``, ``n``, ``mean_drop_pp``, ``tie_changes``, ``q_change``
     (Benjamini-Hochberg over all cells: exploration), ``bands``, ``level_reasons``,
-    ``items_needed`` by level, ``remarks``; ``p_fail_holm`` in each level's ``drop_pp``.
+    ``items_needed`` by level, ``undecided_floor`` (the levels whose NO DATA says no more than
+    that the reference is near chance there; ``floor`` lists all levels near chance, decided
+    or not), ``remarks``; ``p_fail_holm`` in each level's ``drop_pp``.
 
 A cell that is not gated carries the verdict that it would get if it were gated as well:
 its levels join the family for its own sake only.
@@ -30,11 +32,12 @@ from typing import Any
 import numpy as np
 
 from gapshift.reports.cells import LEVEL_KEYS, Json, ece, interval_json
-from gapshift.reports.gate import Band, Rule, worst
+from gapshift.reports.gate import Band, Rule
 from gapshift.reports.load import ALL_LEVELS, Reference, json_dict, strata
 from gapshift.reports.members import read_regimes
+from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredBundle, MeasuredRun, read_run
-from gapshift.reports.reasons import explain_run, headline
+from gapshift.reports.reasons import explain_run, headline, unlevelled
 from gapshift.reports.regimes import contrast_rows, regime_rows
 from gapshift.reports.statistics import benjamini_hochberg, tango_interval
 from gapshift.reports.verdicts import JudgedCell, cell_reason, judge_cells
@@ -80,14 +83,13 @@ def decide(run: MeasuredRun, cells: list[JudgedCell]) -> tuple[Verdict, list[str
     gated = [cell for cell in cells if cell.measured.gated]
     verdict = worst(cell.verdict for cell in gated)
     reasons = explain_run(cells)
-    unlevelled = sorted({cell.measured.bundle.task for cell in gated if len(cell.measured.bands) == 1})
-    if verdict == "PASS" and unlevelled and not run.plan.allow_unlevelled:
-        verdict = "INCONCLUSIVE"
-        reasons.insert(
-            0,
-            f"INCONCLUSIVE: the levels of {', '.join(unlevelled)} are too unreliable to be judged apart. All items "
+    tasks = unlevelled(gated)
+    if verdict == "PASS" and tasks and not run.plan.allow_unlevelled:
+        return "INCONCLUSIVE", [
+            f"INCONCLUSIVE: the levels of {', '.join(tasks)} are too unreliable to be judged apart. All items "
             "together pass; accept that with --allow-unlevelled, or calibrate with more responders",
-        )
+            *reasons,
+        ]
     return verdict, reasons
 
 
@@ -101,13 +103,27 @@ def _plan_json(run: MeasuredRun) -> Json:
         "deployments": list(plan.deployments),
         "strict": plan.strict,
         "allow_unlevelled": plan.allow_unlevelled,
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *_group_notes(run)],
         "data": json_dict(plan.data),
         "environments": [
             {name: dumped[name] for name in ("name", "kind", "summary", "deviations", "groups")}
             for dumped in map(json_dict, plan.environments)
         ],
     }
+
+
+def _group_notes(run: MeasuredRun) -> list[str]:
+    """What the intervals of clustered items leave out, said where items come in groups."""
+    groups: dict[str, set[str]] = {}
+    for bundle in run.bundles:
+        if isinstance(bundle.reference, Reference):
+            known = bundle.reference.position[bundle.reference.position >= 0]
+            groups.setdefault(bundle.bundle.task, set()).update(bundle.items.group[known].tolist())
+    count = sum(len(names - {""}) for names in groups.values())
+    if not count:
+        return []
+    plural = "group" if count == 1 else "groups"
+    return [f"The items come in {count:,} {plural}; the intervals treat items as independent."]
 
 
 def _items_json(run: MeasuredRun) -> Json:
@@ -203,6 +219,7 @@ def _cell_json(cell: JudgedCell, q_change: float | None) -> Json:
         "levels": {key: band.verdict for key, band in levels.items()},
         "level_reasons": {key: band.reason for key, band in levels.items()},
         "items_needed": {key: band.items_needed for key, band in levels.items()},
+        "undecided_floor": [level for level in ALL_LEVELS if cell.at(level).floor],
         "bands": [list(band) for band in measured.bands],
         "remarks": list(measured.remarks),
         "subsampled": measured.subsampled,

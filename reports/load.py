@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from gapshift.errors import WorkspaceError
 from gapshift.records import Records, read_items
-from gapshift.schema import CalibrationCard, CellInfo
+from gapshift.schema import TIE_GAP, CalibrationCard, CellInfo
 from gapshift.workspace import Workspace
 
-TIE_GAP = 1e-4
-"""A prediction whose two highest scores lie within this share of the score range is a tie."""
 UNREADABLE_SHARE = 0.001
 """More unreadable items than this share of all items is an ERROR."""
 STATUSES = ("ok", "nan_output", "unreadable", "error")
@@ -55,12 +53,14 @@ class IdIndex:
 class RatedItems:
     """The items of one task with their difficulty; arrays of shape (n,).
 
-    ``level`` is 0 where an item has none; ``b``, ``a``, ``c`` are NaN where unknown.
+    ``level`` is 0 where an item has none, ``group`` empty where it belongs to none; ``b``,
+    ``a``, ``c`` are NaN where unknown.
     """
 
     index: IdIndex
     level: NDArray[np.int64]
     split: NDArray[np.str_]
+    group: NDArray[np.str_]
     b: Floats
     a: Floats
     c: Floats
@@ -94,6 +94,7 @@ def _rated(table: pa.Table) -> RatedItems:
         index=IdIndex(_text(table, "id")),
         level=np.where(np.isin(level, ALL_LEVELS), level, 0).astype(np.int64),
         split=_text(table, "split"),
+        group=_text(table, "group"),
         b=_numbers(table, "b"),
         a=_numbers(table, "a"),
         c=_numbers(table, "c"),
@@ -179,7 +180,11 @@ class Reference:
 
 
 def reference_of(cell: Cell, items: RatedItems) -> Reference | str:
-    """The reference of a bundle, or the reason why it cannot serve as one."""
+    """The reference of a bundle, or the reason why it cannot serve as one.
+
+    An item that nothing can read has no level either, for rating skips it; pairing counts
+    it as unreadable. Every other judged item needs a level.
+    """
     if cell.info is None or cell.records is None:
         return f"the reference {cell.problem}" if cell.problem == "did not run" else f"the reference: {cell.problem}"
     if cell.info.status != "ok":
@@ -190,7 +195,7 @@ def reference_of(cell: Cell, items: RatedItems) -> Reference | str:
     position = items.index.locate(records.item_id)
     level = np.where(position >= 0, items.level[position], 0)
     problems = [f"the reference: {text}" for text in value_problems(records)]
-    unrated = int((level == 0).sum())
+    unrated = int(((level == 0) & (records.status != "unreadable")).sum())
     if unrated:
         problems.append(f"{unrated} of {len(records)} judged items have no level in items.parquet; calibrate them")
     if items.index.duplicates:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gapshift.reports.load import ALL_LEVELS, IdIndex, Indices, RatedItems, Reference, load_cell, sums
-from gapshift.reports.planned import MeasuredBundle, MeasuredCell, MeasuredRun
+from gapshift.reports.load import ALL_LEVELS, IdIndex, Indices, RatedItems, Reference, sums
+from gapshift.reports.planned import MeasuredBundle, MeasuredCell, MeasuredRun, training_answers
 from gapshift.workspace import Workspace
 
 Floats = NDArray[np.float64]
@@ -135,7 +135,7 @@ def training_term(workspace: Workspace, measured: MeasuredBundle) -> TrainingTer
     position = items.index.locate(ids)
     if (position < 0).any() or (items.split[position] != "train").any() or (items.level[position] == 0).any():
         return f"the training mix of {name} draws items that are no rated training items of items.parquet"
-    answers = load_cell(lambda: workspace.read_answers(name))
+    answers = training_answers(workspace, measured.bundle)
     if answers.records is None:
         return f"the training-side answers of {name}: {answers.problem}"
     row = IdIndex(answers.records.item_id).locate(ids)

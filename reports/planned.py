@@ -32,12 +32,16 @@ from gapshift.schema import (
     CellInfo,
     Environment,
     RunPlan,
+    answers_key,
+    cell_basis,
 )
 from gapshift.workspace import Workspace
 
 TRAINING_ENVIRONMENT = Environment(
     name=TRAINING, kind="equivalent", summary="The framework that trained the model, on the same items."
 )
+REFERENCE_ENVIRONMENT = Environment(name=REFERENCE, kind="equivalent", summary="The contract as it stands.")
+OTHER_PLAN = "its records were made for another model, contract, environment or items; run `gapshift evaluate` again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +123,7 @@ def _measure_bundle(
     bands: tuple[Band, ...],
     rule: Rule,
 ) -> MeasuredBundle:
-    reference_cell = load_cell(partial(workspace.read_cell, bundle.name, REFERENCE))
+    reference_cell = _planned_cell(workspace, plan, bundle, REFERENCE_ENVIRONMENT)
     reference = reference_of(reference_cell, items)
     cells = tuple(
         _measure_cell(plan, bundle, environment, cell, reference_cell, reference, bands, rule)
@@ -131,18 +135,31 @@ def _measure_bundle(
 def _planned(workspace: Workspace, plan: RunPlan, bundle: Bundle) -> Iterator[tuple[Environment, Cell]]:
     """The training-side answers where there are any, then the environments in plan order."""
     if workspace.answers_path(bundle.name).exists():
-        yield TRAINING_ENVIRONMENT, load_cell(partial(workspace.read_answers, bundle.name))
+        yield TRAINING_ENVIRONMENT, training_answers(workspace, bundle)
     for environment in plan.environments:
         if environment.name not in (REFERENCE, TRAINING):
-            cell = load_cell(partial(workspace.read_cell, bundle.name, environment.name))
-            yield environment, _own(cell, bundle, environment)
+            yield environment, _planned_cell(workspace, plan, bundle, environment)
 
 
-def _own(cell: Cell, bundle: Bundle, environment: Environment) -> Cell:
-    """The cell, or the problem that its file belongs to another one."""
-    if cell.info is None or (cell.info.bundle, cell.info.environment) == (bundle.name, environment.name):
+def training_answers(workspace: Workspace, bundle: Bundle) -> Cell:
+    """A bundle's training-side answers, or the problem that they are missing or another model's."""
+    cell = load_cell(partial(workspace.read_answers, bundle.name))
+    if cell.info is None or cell.info.key == answers_key(bundle):
         return cell
-    return Cell(None, None, f"its record file belongs to {cell.info.bundle} in {cell.info.environment}")
+    return Cell(None, None, OTHER_PLAN)
+
+
+def _planned_cell(workspace: Workspace, plan: RunPlan, bundle: Bundle, environment: Environment) -> Cell:
+    """A cell as planned, or the problem that its file is missing, another cell's or another plan's."""
+    cell = load_cell(partial(workspace.read_cell, bundle.name, environment.name))
+    if cell.info is None:
+        return cell
+    if (cell.info.bundle, cell.info.environment) != (bundle.name, environment.name):
+        return Cell(None, None, f"its record file belongs to {cell.info.bundle} in {cell.info.environment}")
+    # An empty basis is no excuse: records that do not say what they answer could answer anything.
+    if cell.info.basis != cell_basis(bundle, environment, plan.items):
+        return Cell(None, None, OTHER_PLAN)
+    return cell
 
 
 def _measure_cell(

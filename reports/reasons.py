@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gapshift.reports.gate import Band, worst
+from gapshift.reports.gate import Band
+from gapshift.reports.merging import Finding, bundle_words, kin, merged_reason
+from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredRun
 from gapshift.reports.verdicts import JudgedCell, level_words
-from gapshift.schema import Verdict
+from gapshift.schema import Bundle, Verdict
 
 
 def explain_run(cells: list[JudgedCell]) -> list[str]:
@@ -28,34 +30,47 @@ def explain_run(cells: list[JudgedCell]) -> list[str]:
 def _bands(cells: list[JudgedCell], verdict: Verdict) -> Iterator[str]:
     """One line for each band with the verdict, the largest drop first, floors last.
 
-    Environments of a bundle that share a band's very reason share its line.
+    Bundles that differ by seed alone share a line, and so do the environments for which
+    it would read the same.
     """
-    found = [
-        (cell, band, judged)
+    over_seeds: dict[tuple[object, ...], list[Finding]] = {}
+    for found in _findings(cells, verdict):
+        measured = found.cell.measured
+        key = (kin(measured.bundle), measured.environment.name, found.band, found.judged.floor)
+        over_seeds.setdefault(key, []).append(found)
+    lines: dict[tuple[str, Band, str], list[str]] = {}
+    for same in sorted(over_seeds.values(), key=lambda each: (each[0].judged.floor, -max(f.drop for f in each))):
+        bundles = bundle_words([found.cell.measured.bundle for found in same])
+        line = (bundles, same[0].band, merged_reason(same))
+        lines.setdefault(line, []).append(same[0].cell.measured.environment.name)
+    for (bundles, band, reason), names in lines.items():
+        yield f"{verdict}: {bundles} in {', '.join(names)}, {level_words(band)}: {reason}"
+
+
+def _findings(cells: list[JudgedCell], verdict: Verdict) -> list[Finding]:
+    return [
+        Finding(cell, band, judged)
         for cell in cells
         if cell.measured.blocked is None
         for band, judged in cell.bands.items()
         if judged.verdict == verdict
     ]
-    lines: dict[tuple[str, Band, str], list[str]] = {}
-    for cell, band, judged in sorted(found, key=lambda each: (each[2].floor, -_drop(each[0], each[1]))):
-        key = (cell.measured.bundle.name, band, judged.reason)
-        lines.setdefault(key, []).append(cell.measured.environment.name)
-    for (bundle, band, reason), names in lines.items():
-        yield f"{verdict}: {bundle} in {', '.join(names)}, {level_words(band)}: {reason}"
 
 
 def _blocked(cells: list[JudgedCell], verdict: Verdict) -> Iterator[str]:
-    """One line for each reason that blocks cells of a bundle, naming all of their environments."""
+    """One line for each reason that blocks cells of bundles that differ by seed alone, naming their environments."""
     environments: dict[tuple[str, str], list[str]] = {}
+    bundles = {cell.measured.bundle.name: cell.measured.bundle for cell in cells}
     for cell in cells:
         blocked = cell.measured.blocked
         if blocked is not None and blocked.verdict == verdict:
-            environments.setdefault((cell.measured.bundle.name, blocked.reason), []).append(
-                cell.measured.environment.name
-            )
-    for (bundle, reason), names in environments.items():
-        yield f"{verdict}: {bundle} in {', '.join(names)}: {reason}"
+            key = (cell.measured.bundle.name, blocked.reason)
+            environments.setdefault(key, []).append(cell.measured.environment.name)
+    lines: dict[tuple[object, str, tuple[str, ...]], list[Bundle]] = {}
+    for (name, reason), names in environments.items():
+        lines.setdefault((kin(bundles[name]), reason, tuple(names)), []).append(bundles[name])
+    for (_, reason, shared), same in lines.items():
+        yield f"{verdict}: {bundle_words(same)} in {', '.join(shared)}: {reason}"
 
 
 def _passed(gated: list[JudgedCell]) -> str:
@@ -65,12 +80,25 @@ def _passed(gated: list[JudgedCell]) -> str:
 def headline(run: MeasuredRun, verdict: Verdict, cells: list[JudgedCell]) -> str:
     """One sentence: the verdict, its weightiest reason, and what the verdict leaves out."""
     gated = [cell for cell in cells if cell.measured.gated]
-    parts = [_summary(verdict, gated), *_left_out(gated)]
+    only_levels = verdict == "INCONCLUSIVE" and worst(cell.verdict for cell in gated) == "PASS"
+    parts = [_only_levels(gated) if only_levels else _summary(verdict, gated), *_left_out(gated)]
     if not run.plan.deployments:
         parts.append("no deployment is named, so only what should change nothing is gated")
-    if verdict == "INCONCLUSIVE" and worst(cell.verdict for cell in gated) == "PASS":
-        parts.append("the levels are too unreliable to be judged apart")
     return f"{verdict}: {'; '.join(parts)}."
+
+
+def unlevelled(cells: Iterable[JudgedCell]) -> list[str]:
+    """Tasks whose levels are too unreliable to be judged apart."""
+    return sorted({cell.measured.bundle.task for cell in cells if len(cell.measured.bands) == 1})
+
+
+def _only_levels(gated: list[JudgedCell]) -> str:
+    """What keeps a run from passing whose cells all pass."""
+    return (
+        f"all items together pass in {_plural(len(gated), 'gated cell')}, but the levels of "
+        f"{', '.join(unlevelled(gated))} are too unreliable to be judged apart: calibrate with more responders, "
+        "or accept it with --allow-unlevelled"
+    )
 
 
 def _summary(verdict: Verdict, gated: list[JudgedCell]) -> str:
@@ -105,14 +133,18 @@ def _damage(cell: JudgedCell, band: Band) -> str:
 def _left_out(gated: list[JudgedCell]) -> Iterator[str]:
     """The levels that no verdict covers because the reference is near chance there."""
     floors: dict[str, set[Band]] = {}
+    bundles = {cell.measured.bundle.name: cell.measured.bundle for cell in gated}
     for cell in gated:
-        for band, judged in cell.bands.items():
-            if judged.floor:
-                floors.setdefault(cell.measured.bundle.name, set()).add(band)
-    if floors:
-        places = [f"{name} {_levels(bands)}" for name, bands in floors.items()]
-        shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more models" if len(places) > 3 else "")
-        yield f"levels at the floor of chance are left out ({shown})"
+        found = {band for band, judged in cell.bands.items() if judged.floor}
+        if found:
+            floors.setdefault(cell.measured.bundle.name, set()).update(found)
+    places: dict[tuple[object, str], list[Bundle]] = {}
+    for name, bands in floors.items():
+        places.setdefault((kin(bundles[name]), _levels(bands)), []).append(bundles[name])
+    words = [f"{bundle_words(same)} {levels}" for (_, levels), same in places.items()]
+    if words:
+        more = f" and {len(words) - 3} more models" if len(words) > 3 else ""
+        yield f"levels at the floor of chance are left out ({', '.join(words[:3])}{more})"
 
 
 def _levels(bands: Iterable[Band]) -> str:

@@ -29,14 +29,12 @@ from gapshift.reports.gate import Rule
 from gapshift.reports.load import ALL_LEVELS, RatedItems, sums
 from gapshift.reports.members import Floats, Member, Regime, level_means
 from gapshift.reports.planned import MeasuredCell
-from gapshift.reports.statistics import over_seeds_and_items, paired_contrast
+from gapshift.reports.statistics import over_seeds_and_items, paired_contrast, two_sided_z
 
 STUDY_RANGES_PP = {"easy-only": (12, 22), "hard-only": (8, 14), "curriculum": (3, 8), "random": (6, 10)}
 """Generalisation gaps that the published study reports, in percentage points."""
 SEEDS_TO_SUPPORT = 5
 FEW_SEEDS = "fewer than five seeds: nothing is called supported"
-Z = 1.959964
-"""Standard normal quantile of a two-sided 95% interval."""
 EVEN = np.full(len(ALL_LEVELS), 1 / len(ALL_LEVELS))
 
 
@@ -46,7 +44,7 @@ def regime_rows(regimes: Sequence[Regime], rule: Rule) -> list[Json]:
 
 
 def _row(regime: Regime, peers: list[Regime], rule: Rule) -> Json:
-    members, variance = regime.members, item_variances(regime)
+    members, variance = regime.members, item_variances(regime, rule)
     mix, train_variance = _training_moments(members)
     accuracy = np.array([member.accuracy for member in members])
     best = best_regimes(peers)
@@ -135,13 +133,13 @@ def _seed_mean(regime: Regime) -> tuple[Floats, Floats]:
     return total, np.sum([member.answered for member in regime.members], axis=0)
 
 
-def item_variances(regime: Regime) -> Floats:
+def item_variances(regime: Regime, rule: Rule) -> Floats:
     """Variance that the choice of items gives each level's accuracy (5,); NaN under two items."""
     total, answered = _seed_mean(regime)
-    return level_variances(regime.items, total, answered)
+    return level_variances(regime.items, total, answered, rule)
 
 
-def level_variances(items: RatedItems, total: Floats, answered: Floats) -> Floats:
+def level_variances(items: RatedItems, total: Floats, answered: Floats, rule: Rule) -> Floats:
     """Variance of each level's mean over items, whose values are ``total / answered`` (5,).
 
     NaN under two items. A variance that is not seen is not taken for none: where all
@@ -149,14 +147,14 @@ def level_variances(items: RatedItems, total: Floats, answered: Floats) -> Float
     """
     seen = answered > 0
     values, level = total[seen] / answered[seen], items.level[seen]
-    return np.array([_variance_of_mean(values[level == k]) for k in ALL_LEVELS])
+    return np.array([_variance_of_mean(values[level == k], two_sided_z(rule.level)) for k in ALL_LEVELS])
 
 
-def _variance_of_mean(values: Floats) -> float:
+def _variance_of_mean(values: Floats, z: float) -> float:
     n = len(values)
     if n < 2:
         return float("nan")
-    return float(values.var(ddof=1)) / n if np.ptp(values) > 0 else (Z / (n + Z**2)) ** 2
+    return float(values.var(ddof=1)) / n if np.ptp(values) > 0 else (z / (n + z**2)) ** 2
 
 
 def _weighted(coefficients: Floats, variance: Floats) -> float:
@@ -195,7 +193,9 @@ def _g3(regime: Regime, best: list[Regime | None], rule: Rule) -> Json | None:
             for member in regime.members
         ]
     )
-    variance = sum(_difference_variance(leader, regime)[k] for k, leader in enumerate(leaders)) / len(ALL_LEVELS) ** 2
+    variance = (
+        sum(_difference_variance(leader, regime, rule)[k] for k, leader in enumerate(leaders)) / len(ALL_LEVELS) ** 2
+    )
     return _e(ahead, variance, rule, 100)
 
 
@@ -205,7 +205,7 @@ def _like(regime: Regime, seed: int | None) -> Floats:
     return np.asarray(np.mean(same or [member.accuracy for member in regime.members], axis=0))
 
 
-def _difference_variance(first: Regime, second: Regime) -> Floats:
+def _difference_variance(first: Regime, second: Regime, rule: Rule) -> Floats:
     """Item variance of the difference between two regimes that answered the same items (5,)."""
     if first is second:
         return np.zeros(len(ALL_LEVELS))
@@ -214,7 +214,7 @@ def _difference_variance(first: Regime, second: Regime) -> Floats:
     means = [
         np.divide(t, a, out=np.zeros_like(t), where=both) for t, a in ((total_1, answered_1), (total_2, answered_2))
     ]
-    return level_variances(first.items, means[0] - means[1], both.astype(np.float64))
+    return level_variances(first.items, means[0] - means[1], both.astype(np.float64), rule)
 
 
 # --------------------------------------------------------------------------- environments
@@ -229,7 +229,7 @@ def _environment(regime: Regime, name: str, rule: Rule) -> Json:
     moved = [_drops(cell, len(regime.items)) for cell in cells]
     drops = np.array([level_means(regime.items, total, answered) for total, answered in moved])
     total, answered = np.sum([each[0] for each in moved], axis=0), np.sum([each[1] for each in moved], axis=0)
-    variance = level_variances(regime.items, total, answered)
+    variance = level_variances(regime.items, total, answered, rule)
     floored = any({1, 5} & set(cell.measurement["floor"]) for cell in cells)
     return {
         "seeds": len(cells),
@@ -252,7 +252,7 @@ def _ability_shift(cells: Sequence[MeasuredCell], rule: Rule) -> Json | None:
     if not all(shifts):
         return None
     # Seeds share their items, so the items' part is not averaged away: mean squared error, not its S-th part.
-    errors = np.array([(each["high"] - each["low"]) / (2 * Z) for each in shifts])
+    errors = np.array([(each["high"] - each["low"]) / (2 * two_sided_z(rule.level)) for each in shifts])
     return _e(np.array([each["estimate"] for each in shifts]), float(np.mean(errors**2)), rule)
 
 

@@ -74,7 +74,9 @@ def test_doctor_json_names_the_runtimes(capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(out)["runtimes"]["onnxruntime"] == "available"
 
 
-def test_contract_prints_what_check_reads_back(capsys: pytest.CaptureFixture[str], tiny_study: Path, tmp_path: Path) -> None:
+def test_contract_prints_what_check_reads_back(
+    capsys: pytest.CaptureFixture[str], tiny_study: Path, tmp_path: Path
+) -> None:
     from gapshift.export.stamp import contract_from_toml, read_contract
 
     model = tiny_study / "bundles" / "cnn-random-s0.onnx"
@@ -144,3 +146,49 @@ def test_several_names_may_follow_one_environment_option(capsys: pytest.CaptureF
     code, _, err = _run(capsys, "check", "m.onnx", "bgr", "--data", "digits")
     assert code == 2
     assert "Unexpected argument 'bgr'" in err
+
+
+def test_an_error_under_json_ends_in_a_line_that_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _run(capsys, "envs", "show", "bgrr", "--json")
+    last = json.loads(out.splitlines()[-1])
+    assert code == last["exit_code"] == 2
+    assert "Unknown environment 'bgrr'" in last["error"]
+
+
+@pytest.mark.parametrize("margin", ["nan", "0", "100", "-1", "many"])
+def test_a_margin_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str], margin: str) -> None:
+    code, _, err = _run(capsys, "check", "m.onnx", "--data", "digits", f"--margin={margin}")
+    assert code == 2
+    assert "--margin" in err
+
+
+def test_an_empty_source_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = _run(capsys, "check", "m.onnx", "--data", "")
+    assert code == 2
+    assert "The data source is empty" in err
+
+
+def test_a_check_is_evaluated_again(capsys: pytest.CaptureFixture[str], tiny_study: Path, tmp_path: Path) -> None:
+    """Also one that withheld nothing for a quantiser; and a static one then says what it needs."""
+    model, levels = str(tiny_study / "bundles" / "cnn-random-s0.onnx"), str(tiny_study / "items.parquet")
+    run, again = str(tmp_path / "run"), str(tmp_path / "again")
+    _run(capsys, "check", model, "--data", "digits", "--items", levels, "-e", "onnxruntime-one-thread", "--out", run)
+    code, out, _ = _run(capsys, "evaluate", run, "--out", again, "-e", "int8-qdq-per-tensor", "--json")
+    (cell,) = json.loads(out.splitlines()[-1])["cells"]
+    assert code == 0
+    assert (cell["status"], cell["verdict"]) == ("error", "ERROR")
+    assert "give --calibration-data DATA" in cell["reason"]
+
+
+@pytest.mark.parametrize("name", ["none.parquet", "text.parquet"])
+def test_a_levels_file_that_is_none_is_a_usage_error(
+    capsys: pytest.CaptureFixture[str], tiny_study: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "text.parquet").write_text("no parquet", encoding="utf-8")
+    model = str(tiny_study / "bundles" / "cnn-random-s0.onnx")
+    code, _, err = _run(
+        capsys, "check", model, "--data", "digits", "--items", str(tmp_path / name), "--group", "equivalent"
+    )
+    assert code == 2
+    assert name in err
+    assert "gapshift calibrate" in err

@@ -248,9 +248,7 @@ def test_a_full_disk_leaves_the_old_cell_and_says_so(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-        WorkspaceError, match=r"Cannot write .*c\.parquet: .*No space left.* free the disk and run again"
-    ):
+    with pytest.raises(WorkspaceError, match=r"Cannot write .*c\.parquet: .*No space left.* make room"):
         write_cell(path, INFO, _records([[1.0, 0.0]], [1]))
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["c.parquet"]

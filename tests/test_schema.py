@@ -237,3 +237,14 @@ def test_digest_is_the_same_on_every_machine() -> None:
 def test_nan_has_no_digest() -> None:
     with pytest.raises(ValueError, match="Out of range float"):
         digest({"mean": float("nan")})
+
+
+@pytest.mark.parametrize("statistic", [{"mean": (0.5,)}, {"std": (2.0,)}])
+def test_raw_pixels_have_no_mean_and_std(statistic: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(ValidationError, match="dtype uint8 gives the model raw pixels"):
+        Preprocessing(resize=Resize(size=(8, 8)), dtype="uint8", **statistic)
+
+
+def test_a_label_stands_once() -> None:
+    with pytest.raises(ValidationError, match="the label 'cat' stands there more than once"):
+        ModelInterface(input="x", output="y", labels=("cat", "dog", "cat"))

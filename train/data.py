@@ -49,12 +49,13 @@ def id_order(item_ids: Sequence[str], salt: str = "") -> NDArray[np.int64]:
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 
-def two_folds(item_ids: Sequence[str], labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Fold 0 or 1 per item, shape (n,), balanced within every label, by the ids' hashes.
+def two_folds(item_ids: Sequence[str], labels: NDArray[np.integer], salt: str = "") -> NDArray[np.int64]:
+    """Fold 0 or 1 per item, shape (n,), balanced within every label, by the hashes of salt and id.
 
-    Items of one label alternate between the folds; so do the labels' odd items.
+    Items of one label alternate between the folds; so do the labels' odd items. Another
+    ``salt`` is another partition.
     """
-    order = id_order(item_ids)
+    order = id_order(item_ids, salt)
     by_label = order[np.argsort(np.asarray(labels)[order], kind="stable")]
     folds = np.empty(len(by_label), dtype=np.int64)
     folds[by_label] = np.arange(len(by_label)) % 2

@@ -75,7 +75,7 @@ def _fit(
     optimizer = torch.optim.AdamW(_parameter_groups(model, config), lr=config.learning_rate)
     generator = torch.Generator().manual_seed(seed)
     losses = torch.zeros(steps, device=place)
-    stops = {max(1, round(fraction * steps)): fraction for fraction in checkpoints}
+    stops = [(max(1, round(fraction * steps)), fraction) for fraction in checkpoints]
 
     for step in range(steps):
         factor = trapezoid(step, steps, config.warmup_fraction, config.decay_fraction)
@@ -91,9 +91,10 @@ def _fit(
         losses[step] = loss.detach()
         if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
             _require_finite(losses[: step + 1], config)
-        if at_checkpoint is not None and step + 1 in stops:
-            at_checkpoint(stops[step + 1])
-            model.train()
+        for fraction in [fraction for stop, fraction in stops if stop == step + 1]:
+            if at_checkpoint is not None:
+                at_checkpoint(fraction)
+                model.train()
 
     # Contiguous again: the layout changes a sum's order, and a checkpoint does not keep it.
     model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above

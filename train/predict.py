@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gapshift.train.data import intra_op_threads
+
 
 def scores(model: nn.Module, images: Tensor | NDArray[np.float32], batch: int = 512) -> NDArray[np.float32]:
     """Raw scores (n, K) of ``images`` (n, C, H, W), in eval mode and true float32.
 
-    Runs where the model is; its mode is put back. TensorFloat-32 convolutions, cuDNN's
-    default, are off, so that these answers can be compared with the exported model's.
+    Runs where the model is; its mode is put back. On the CPU one thread computes them, so
+    that they do not depend on the machine's cores; on CUDA TensorFloat-32 is off, so that
+    they can be compared with the exported model's.
     """
     images = torch.as_tensor(images)
     place = next(model.parameters()).device
     was_training = model.training
     model.eval()
     try:
-        exact = torch.backends.cudnn.flags(allow_tf32=False) if place.type == "cuda" else contextlib.nullcontext()
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), intra_op_threads(1) if place.type == "cpu" else _true_float32():
             parts = [model(part.to(place)).float().cpu().numpy() for part in torch.split(images, batch)]
     finally:
         model.train(was_training)
     return np.concatenate(parts)
+
+
+@contextmanager
+def _true_float32() -> Iterator[None]:
+    """No TensorFloat-32 in cuDNN's convolutions (its default) and in matrix products; the rest as it was."""
+    convolution, product = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolution.allow_tf32, product.allow_tf32
+    convolution.allow_tf32 = product.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolution.allow_tf32, product.allow_tf32 = before
 
 
 def probabilities(scores: NDArray[np.floating]) -> NDArray[np.float64]:

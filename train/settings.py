@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gapshift.schema import Frozen
 
@@ -63,6 +63,13 @@ class LadderSettings(Frozen):
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 5e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+
+    @field_validator("capacities", "data_fractions", "checkpoints")
+    @classmethod
+    def _each_once(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"{values} names a value twice; the same run twice is not two. Raise `seeds` instead")
+        return values
 
     def training(self, width: int, steps: int) -> TrainingSettings:
         """The training settings of one responder."""

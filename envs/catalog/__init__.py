@@ -55,6 +55,9 @@ def load(path: Path) -> dict[str, Environment]:
     entries = tree.get("environments", tree)
     if not isinstance(entries, dict) or not entries:
         raise SettingsError(f"{path} holds no environments; an environment is a [name] table.")
+    taken = sorted(set(entries) & set(catalog()))
+    if taken:
+        raise SettingsError(f"{path}: the catalog has an environment {taken[0]!r}; call yours something else.")
     return _parse(entries, str(path))
 
 
@@ -81,6 +84,11 @@ def select(
         for environment in known.values()
         if everything or environment.name in names or {environment.kind, *environment.groups} & set(groups)
     )
+
+
+def choose(names: Iterable[str] = (), groups: Iterable[str] = (), file: Path | None = None) -> tuple[Environment, ...]:
+    """``select`` from the catalog and a user's own ``file``."""
+    return select(names, groups, load(file) if file else None)
 
 
 def _parse(tree: Mapping[str, Any], where: str) -> dict[str, Environment]:

@@ -33,7 +33,8 @@ def render_junit(summary: Json) -> str:
     """A run's summary as JUnit XML.
 
     Gated: FAIL, INCONCLUSIVE and NO DATA are failures (``type`` holds the word), ERROR is an error.
-    Not gated: skipped, with the measured drop in the message. Characters that XML forbids become U+FFFD.
+    Not gated: skipped, with the measured drop in the message; so is a level that is left out at the floor,
+    unless the run is strict. Characters that XML forbids become U+FFFD.
     """
     cells = Cells(summary)
     suites = [_run_suite(summary)]
@@ -86,7 +87,7 @@ def _cases(cell: Json, summary: Json) -> Iterator[ElementTree.Element]:
         name = f"level[{environment}-{'all' if key == 'all' else f'level{key}'}]"
         case = _case(cell, name, seconds / len(verdicts))
         _properties(case, _measures(cell, str(key), summary))
-        _judge_level(case, cell, str(key), word)
+        _judge_level(case, cell, str(key), word, strict=bool(summary.get("strict")))
         yield case
 
 
@@ -106,7 +107,7 @@ def _judge_whole(case: ElementTree.Element, cell: Json) -> None:
     _outcome(case, worst([cell.get("verdict") or fallback]) or "ERROR", message, reason)
 
 
-def _judge_level(case: ElementTree.Element, cell: Json, key: str, word: object) -> None:
+def _judge_level(case: ElementTree.Element, cell: Json, key: str, word: object, *, strict: bool) -> None:
     if not cell.get("gated"):
         drop = with_interval(at(cell, "drop_pp", key))
         why = cell.get("reason") or "no drop was measured"
@@ -114,6 +115,9 @@ def _judge_level(case: ElementTree.Element, cell: Json, key: str, word: object) 
         ElementTree.SubElement(case, "skipped", message=_clean(text))
         return
     reason = level_reason(cell, key)
+    if not strict and key in {str(level) for level in cell.get("undecided_floor") or ()}:
+        ElementTree.SubElement(case, "skipped", message=_clean(reason))
+        return
     _outcome(case, worst([word or "ERROR"]) or "ERROR", reason, reason)
 
 

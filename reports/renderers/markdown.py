@@ -62,6 +62,7 @@ def render_markdown(summary: Json) -> str:
         reasons=reasons(summary)[:REASONS_SHOWN],
         reasons_left=max(0, len(reasons(summary)) - REASONS_SHOWN),
         facts=facts(summary),
+        notes=[str(note) for note in summary.get("notes") or ()],
         gate=gate_rows(environments, summary),
         passed=passed,
         ungated=ungated(environments),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gapshift.reports.order import WORST_FIRST
 from gapshift.reports.renderers.view import (
     ALL,
     COLUMNS,
@@ -15,7 +16,6 @@ from gapshift.reports.renderers.view import (
     KINDS,
     LEVEL_KEYS,
     SYMBOLS,
-    WORST_FIRST,
     Cells,
     EnvironmentRow,
     Group,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -154,39 +153,18 @@ def _regime_row(label: str, row: Json) -> RegimeRow:
 
 def contrasts(summary: Json) -> list[tuple[str, str, str]]:
     """Contrasts between regimes: (regime, against what, difference and what it supports)."""
-    regimes, whole = rows(summary, "regimes"), rows(summary, "contrasts")
-    if whole:
-        return [(*_pair(entry), _contrast(entry)) for entry in whole]
-    named = zip(labels([group_key(row) for row in regimes]), regimes, strict=True)
-    return [(label, *pair) for label, row in named for pair in _contrast_pairs(row.get("contrasts"))]
+    return [(*_pair(entry), _contrast(entry)) for entry in rows(summary, "contrasts")]
 
 
 def _pair(entry: Json) -> tuple[str, str]:
-    names = [str(name) for name in entry.get("regimes") or ()][:2]
-    first, second = (*names, "–", "–")[:2]
+    first, second = (str(name) for name in entry["regimes"])
     return " · ".join([first, *(str(entry[key]) for key in ("task", "family") if entry.get(key))]), second
 
 
-def _contrast_pairs(value: Any) -> Iterable[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        return [(str(name), _contrast(entry)) for name, entry in value.items()]
-    entries = [entry for entry in value or () if isinstance(entry, Mapping)]
-    return [
-        (str(next((e[k] for k in ("against", "regime", "name", "claim") if e.get(k)), "–")), _contrast(e))
-        for e in entries
-    ]
-
-
-def _contrast(entry: Any) -> str:
-    if isinstance(entry, str):
-        return entry
-    facts = mapping(entry)
-    difference = next(
-        (v for k in ("difference_pp", "g1_pp", "estimate_pp") if (v := interval(facts.get(k)))), interval(entry)
-    )
-    supported = facts.get("supported")
-    words = [] if not isinstance(supported, bool) else ["supported" if supported else "not supported"]
-    words += [str(facts[key]) for key in ("conclusion", "verdict", "note") if facts.get(key)]
+def _contrast(entry: Json) -> str:
+    difference, supported = interval(entry.get("difference_pp")), entry.get("supported")
+    words = [] if supported is None else ["supported" if supported else "not supported"]
+    words += [str(entry["note"])] if entry.get("note") else []
     return " · ".join([minus(with_interval(difference)) + (" pp" if difference else ""), *words])
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gapshift.reports import order
+from gapshift.reports.order import WORST_FIRST
 from gapshift.schema import LEVELS, TRAINING
 
 Json = Mapping[str, Any]
@@ -20,7 +22,6 @@ ALL = "all"
 LEVEL_KEYS = tuple(str(level) for level in LEVELS)
 COLUMNS = (*LEVEL_KEYS, ALL)
 KINDS = ("equivalent", "lossy", "mistake", "stress")
-WORST_FIRST = ("FAIL", "ERROR", "INCONCLUSIVE", "NO DATA", "PASS")
 SYMBOLS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?", "ERROR": "!", "NO DATA": "∅"}
 
 _TRAINING_SUMMARY = "The answers of the training side beside the exported model's: what the export itself changed."
@@ -163,12 +164,22 @@ def verdict_meaning(summary: Json) -> str:
         f"named deployment stays within {limit} pp at every level of difficulty.",
         "FAIL": f"At least one gated environment breaks its limit: it loses more than {limit} pp of accuracy at some "
         "level of difficulty, or changes predictions that it should not change.",
-        "INCONCLUSIVE": f"The data cannot tell yet whether the drop stays within {limit} pp. This is not a pass: "
-        "more labelled items are needed.",
+        "INCONCLUSIVE": _inconclusive(summary),
         "ERROR": "Something broke while the model was run or judged. This is not a pass; the numbers below may be "
         "incomplete.",
         "NO DATA": "What was to be gated could not be judged on this machine with this data. This is not a pass.",
     }[verdict_of(summary)]
+
+
+def _inconclusive(summary: Json) -> str:
+    gated = [cell for cell in rows(summary, "cells") if cell.get("gated")]
+    if gated and all(cell.get("verdict") == "PASS" for cell in gated):
+        return (
+            "Over all items together everything that was gated held, but the levels are too unreliable to be judged "
+            "apart. This is not a pass: calibrate with more responders, or accept it with --allow-unlevelled."
+        )
+    whether = f"whether the drop stays within {margin(summary)} pp"
+    return f"The data cannot tell yet {whether}. This is not a pass: more labelled items are needed."
 
 
 def headline(summary: Json) -> str:
@@ -189,8 +200,8 @@ def reasons(summary: Json) -> list[str]:
 
 def worst(verdicts: Iterable[Any]) -> str | None:
     """The worst of several verdicts, None where there is none; an unknown word counts as ERROR."""
-    known = [word if word in WORST_FIRST else "ERROR" for word in verdicts if word]
-    return min(known, key=WORST_FIRST.index, default=None)
+    known = [word for word in verdicts if word]
+    return order.worst(known) if known else None
 
 
 def criterion(kind: Any, summary: Json) -> str:

@@ -1,10 +1,10 @@
 """Statistics of paired answers: pure functions, each with its source and a doctest."""
 
 from gapshift.reports.statistics.ability import ability, ability_shift, predicted_drop
-from gapshift.reports.statistics.base import Estimate
+from gapshift.reports.statistics.base import Estimate, two_sided_z
 from gapshift.reports.statistics.bootstrap import stratified_mean
-from gapshift.reports.statistics.calibration import debiased_ece, ece_difference, plain_ece
-from gapshift.reports.statistics.compound import mover_difference
+from gapshift.reports.statistics.calibration import debiased_ece, ece_difference
+from gapshift.reports.statistics.compound import mover_difference, mover_mean
 from gapshift.reports.statistics.multiple import benjamini_hochberg, holm
 from gapshift.reports.statistics.paired import (
     cluster_interval,
@@ -34,12 +34,13 @@ __all__ = [
     "loss_slope",
     "mcnemar_midp",
     "mover_difference",
+    "mover_mean",
     "over_seeds_and_items",
     "paired_contrast",
-    "plain_ece",
     "predicted_drop",
     "score_test",
     "stratified_mean",
     "tango_interval",
+    "two_sided_z",
     "wilson",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from scipy.stats import norm
@@ -50,6 +51,7 @@ def unknown(low: float = -math.inf, high: float = math.inf) -> Estimate:
     return Estimate(math.nan, low, high)
 
 
+@lru_cache(maxsize=64)
 def two_sided_z(level: float) -> float:
     """Standard normal quantile of a two-sided interval.
 

@@ -6,32 +6,41 @@ import math
 
 from scipy.stats import norm
 
-from gapshift.reports.statistics.base import checked_level, two_sided_z
+from gapshift.reports.statistics.base import two_sided_z
 from gapshift.reports.statistics.paired import score_statistic
 
 
 def items_to_decide(
-    b: int, c: int, n: int, margin: float, level: float = 0.95, limit: int = 10_000_000, family: int = 1
+    b: int,
+    c: int,
+    n: int,
+    margin: float,
+    level: float = 0.95,
+    alpha: float = 0.05,
+    limit: int = 10_000_000,
+    family: int = 1,
 ) -> int | None:
     """The least number of pairs that decides a level, if the observed rates b/n and c/n hold.
 
-    Below the margin: the least N at which Tango's upper end falls under it. Above: the
-    least N at which the one-sided score test at the margin reaches (1 - level) / family,
-    the strictest step of Holm's. The statistic at fixed rates grows with sqrt(N), so both
-    are closed. None where D equals the margin (no number decides) or N exceeds ``limit``.
-    Without pairs the answer is ``items_for_zero``, the least that can ever pass.
+    Below the margin: the least N at which the upper end of Tango's interval of coverage
+    ``level`` falls under it. Above: the least N at which the one-sided score test at the
+    margin reaches ``alpha`` / family, the strictest step of Holm's. The statistic at fixed
+    rates grows with sqrt(N), so both are closed. None where D equals the margin (no number
+    decides) or N exceeds ``limit``. Without pairs the answer is ``items_for_zero``, the least that can ever pass.
 
     >>> items_to_decide(0, 0, 50, 0.02), items_to_decide(0, 0, 50, 0.01)
     (189, 381)
     """
     _check(b, c, n, margin)
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha!r}; valid: a number between 0 and 1, such as 0.05")
     if family < 1:
         raise ValueError(f"family is {family}; valid: 1 or more tests")
     if n == 0:
         return items_for_zero(margin, level)
     per_root_item = score_statistic(b / n, c / n, 1.0, margin)
     passing = b - c < margin * n
-    z = two_sided_z(level) if passing else float(norm.isf((1 - checked_level(level)) / family))
+    z = two_sided_z(level) if passing else float(norm.isf(alpha / family))
     if math.isclose(b - c, margin * n, rel_tol=1e-12) or per_root_item == 0:
         return None
     needed = max(1, math.floor((z / per_root_item) ** 2) + 1)

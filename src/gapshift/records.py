@@ -184,7 +184,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise WorkspaceError(
-            f"Cannot write {path}: {error}. Finished files are intact; free the disk and run again."
+            f"Cannot write {path}: {error}. Finished files are intact; make room (or the folder "
+            "writable) and run again."
         ) from error
     finally:
         if temporary is not None:
@@ -215,7 +216,7 @@ def write_cell(path: Path, info: CellInfo, records: Records | None = None) -> No
         schema=RECORD_SCHEMA.with_metadata({_INFO: info.model_dump_json().encode()}),
     )
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def read_cell_info(path: Path) -> CellInfo:
@@ -237,7 +238,7 @@ def read_cell(path: Path) -> tuple[CellInfo, Records]:
     """A cell's header and its records. Raises WorkspaceError when the file is not a whole cell."""
     info = read_cell_info(path)
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         if table.schema != RECORD_SCHEMA:
             raise _not_a_cell(path, f"its columns are {', '.join(table.column_names) or 'none'}")
     except (OSError, pa.ArrowException) as error:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gapshift.errors import SettingsError, UnknownNameError
 
@@ -28,6 +28,9 @@ REFERENCE = "reference"
 """Name of the environment without deviations."""
 TRAINING = "training"
 """Name of the cell that holds a bundle's training-side answers."""
+TIE_GAP = 1e-4
+"""A prediction is a *tie* when its two highest scores lie within this share of the range of the
+item's scores: rounding alone can swap them, so a change there breaks no equivalence."""
 
 
 class Frozen(BaseModel):
@@ -127,6 +130,12 @@ class Preprocessing(Frozen):
         return 1 if self.color == "L" else 3
 
     @model_validator(mode="after")
+    def _raw_pixels_have_no_statistics(self) -> Self:
+        if self.dtype == "uint8" and (any(self.mean) or set(self.std) != {1.0}):
+            raise ValueError("dtype uint8 gives the model raw pixels, so mean and std stay 0 and 1; leave them out")
+        return self
+
+    @model_validator(mode="after")
     def _one_value_or_one_per_channel(self) -> Self:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
@@ -146,6 +155,14 @@ class ModelInterface(Frozen):
     output: str
     output_kind: Literal["logits", "probabilities"] = "logits"
     labels: tuple[str, ...] = Field(min_length=2)
+
+    @field_validator("labels")
+    @classmethod
+    def _each_label_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        twice = [label for place, label in enumerate(labels) if label in labels[:place]]
+        if twice:
+            raise ValueError(f"the label {twice[0]!r} stands there more than once")
+        return labels
 
 
 class Contract(Frozen):
@@ -298,11 +315,14 @@ class CellInfo(Frozen):
     """A cell's header; it travels in the metadata of the cell's Parquet file.
 
     ``key`` is the content address: model, contract, deployment, items, calibration
-    items, seed and library versions. ``seconds`` is inference wall time.
+    items, seed and library versions. ``basis`` is the part of it that a plan knows
+    (``cell_basis``), so that judging can tell another plan's records. ``seconds`` is
+    inference wall time.
     """
 
     schema_version: Literal[1] = 1
     key: str
+    basis: str = ""
     bundle: str
     environment: str
     status: CellStatus = "ok"
@@ -354,11 +374,13 @@ class RunPlan(Frozen):
     """Everything that was planned before the first cell ran (``run.json``).
 
     ``deployments`` are the environments that the user named: they are gated.
+    ``items`` is the digest of the judged items, their labels and contents.
     """
 
     schema_version: Literal[1] = 1
     command: str
     data: DataSource
+    items: str = ""
     calibration_data: DataSource | None = None
     bundles: tuple[Bundle, ...]
     environments: tuple[Environment, ...]
@@ -369,3 +391,14 @@ class RunPlan(Frozen):
     strict: bool = False
     allow_unlevelled: bool = False
     notes: tuple[str, ...] = ()
+
+
+def cell_basis(bundle: Bundle, environment: Environment, items: str) -> str:
+    """Digest of what a plan knows of a cell: model, contract, deviations, judged items."""
+    contract = bundle.contract.model_dump(mode="json")
+    return digest([bundle.sha256, contract, environment.deviations, environment.subsample, items])
+
+
+def answers_key(bundle: Bundle | str) -> str:
+    """Content address of a bundle's training-side answers; takes the bundle or its model's SHA-256."""
+    return digest([TRAINING, bundle if isinstance(bundle, str) else bundle.sha256])

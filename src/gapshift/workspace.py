@@ -14,13 +14,15 @@ import datetime
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from gapshift.errors import WorkspaceError
-from gapshift.records import Records, read_cell, read_cell_info, write_cell, write_text
+from gapshift.records import Records, read_cell, write_cell, write_text
 from gapshift.schema import CellInfo, RunPlan
 
 
@@ -54,8 +56,29 @@ class Workspace:
         """A bundle's training-side answers (training and held-out items)."""
         return self.bundles / f"{bundle}.answers.parquet"
 
+    def mix_path(self, bundle: str) -> Path:
+        """How often a bundle's training drew each item."""
+        return self.bundles / f"{bundle}.mix.parquet"
+
     def cell_path(self, bundle: str, environment: str) -> Path:
         return self.records / f"{bundle}--{environment}.parquet"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out of this folder for a while; a killed process lets go.
+
+        Raises WorkspaceError at once where another one works on it.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.root / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise WorkspaceError(
+                f"Another gapshift process works on {self.root}. Wait for it, or give another folder with --out."
+            ) from error
+        except PermissionError as error:
+            raise WorkspaceError(f"Cannot write to {self.root}: {error}. Give another folder with --out.") from error
 
     # ------------------------------------------------------------------- the plan
 
@@ -78,6 +101,11 @@ class Workspace:
         except (OSError, UnicodeDecodeError) as error:
             raise self._unreadable_plan(error) from error
 
+    def refuse_other_command(self, command: str) -> None:
+        """Raise WorkspaceError where the folder holds another command's run."""
+        if self.plan_path.exists() and (found := self.read_plan().command) != command:
+            raise WorkspaceError(f"{self.root} holds a run of `gapshift {found}`. Give another folder with --out.")
+
     def _unreadable_plan(self, problem: object) -> WorkspaceError:
         return WorkspaceError(
             f"{self.plan_path} cannot be read: {problem}. Make a new run folder, or use the version that wrote it."
@@ -85,10 +113,11 @@ class Workspace:
 
     # --------------------------------------------------------------------- stages
 
-    def is_done(self, stage: str, key: str) -> bool:
-        """Whether ``stage`` ended with exactly these inputs (``key`` is their digest)."""
+    def is_done(self, stage: str, key: str, *outputs: Path) -> bool:
+        """Whether ``stage`` ended with exactly these inputs (``key``: their digest) and its outputs are still there."""
         mark = self.root / ".stages" / stage
-        return mark.exists() and mark.read_text(encoding="utf-8") == key
+        same = mark.exists() and mark.read_text(encoding="utf-8") == key
+        return same and all(output.exists() for output in outputs)
 
     def mark_done(self, stage: str, key: str) -> None:
         """Say so; the last act of a stage."""
@@ -106,7 +135,7 @@ class Workspace:
         if not path.exists():
             return False
         try:
-            info = read_cell_info(path)
+            info, _ = read_cell(path)  # all of it: damaged rows are run again, too
         except WorkspaceError:
             return False
         return info.key == key and info.status in ("ok", "not_applicable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -39,7 +40,9 @@ def test_one_test_per_environment_and_level_with_properties(model: tuple[str, ..
     for level in range(1, 6):
         assert f"test_level[onnxruntime-one-thread-level{level}]" in done.stdout
     cases = {case.get("name"): case for case in ET.parse(junit).iter("testcase")}
-    properties = {p.get("name"): p.get("value") for p in cases["test_level[onnxruntime-one-thread-level5]"].iter("property")}
+    properties = {
+        p.get("name"): p.get("value") for p in cases["test_level[onnxruntime-one-thread-level5]"].iter("property")
+    }
     assert properties["verdict"] == "PASS"
     assert properties["drop_pp"] == "0.0"
     assert "report: " in done.stdout
@@ -68,8 +71,8 @@ def test_a_named_deployment_that_cannot_apply_is_no_pass(model: tuple[str, ...],
 
 def test_selecting_a_test_does_not_change_the_run(model: tuple[str, ...], tmp_path: Path) -> None:
     done = _pytest(
-        str(SUITE), *model, "--environment", "onnxruntime-one-thread", "--environment", "scale-0-255", "-k", "test_verdict",
-        cwd=tmp_path,
+        str(SUITE), *model, "--environment", "onnxruntime-one-thread", "--environment", "scale-0-255",
+        "-k", "test_verdict", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 1
     assert "1 failed" in done.stdout
@@ -79,13 +82,16 @@ def test_selecting_a_test_does_not_change_the_run(model: tuple[str, ...], tmp_pa
     ("words", "text"),
     [
         (("--model", "m.onnx"), "--model and --data go together"),
-        (("--model", "m.onnx", "--data", "digits"), r"m.onnx does not exist"),
+        (("--model", "m.onnx", "--data", "digits", "--gapshift-margin", "-5"), "--gapshift-margin is -5.0 pp"),
+        (("--model", "m.onnx", "--data", "digits"), "m.onnx does not exist"),
     ],
 )
 def test_usage_errors_name_the_mend(words: tuple[str, ...], text: str, tmp_path: Path) -> None:
     done = _pytest(str(SUITE), *words, cwd=tmp_path)
-    assert done.returncode in (2, 4)
+    assert done.returncode == pytest.ExitCode.INTERRUPTED
     assert text in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "plugin.py" not in done.stdout
 
 
 def test_two_workers_evaluate_once(model: tuple[str, ...], tmp_path: Path) -> None:
@@ -103,3 +109,28 @@ def test_the_plugin_registers_options_under_one_prefix_elsewhere(tmp_path: Path)
     )  # fmt: skip
     assert "--gapshift-model" in done.stdout
     assert "\n  --model" not in done.stdout
+
+
+def test_another_model_under_the_same_name_is_judged_anew(
+    model: tuple[str, ...], tiny_study: Path, tmp_path: Path
+) -> None:
+    """The run folder is the same, and its old summary must not answer."""
+    mine = tmp_path / "mine.onnx"
+    options = ("--model", str(mine), *model[2:], "--environment", "onnxruntime-one-thread", "-k", "test_verdict")
+    judged = []
+    for name in ("cnn-random-s0", "cnn-easy-only-s0"):
+        mine.write_bytes((tiny_study / "bundles" / f"{name}.onnx").read_bytes())
+        _pytest(str(SUITE), *options, cwd=tmp_path)
+        summary = json.loads((tmp_path / "runs" / "check-mine" / "summary.json").read_text(encoding="utf-8"))
+        judged.append(summary["bundles"][0]["sha256"])
+    assert judged[0] != judged[1]
+
+
+def test_a_session_that_could_not_judge_shows_no_old_summary(model: tuple[str, ...], tmp_path: Path) -> None:
+    common = (*model[:2], *model[4:], "--environment", "onnxruntime-one-thread")
+    good = _pytest(str(SUITE), *common, "--data", "digits", cwd=tmp_path)
+    bad = _pytest(str(SUITE), *common, "--data", str(tmp_path / "nowhere"), cwd=tmp_path)
+    assert "report: " in good.stdout
+    assert "report: " not in bad.stdout
+    assert "nowhere" in bad.stdout
+    assert bad.returncode == 1

@@ -61,8 +61,8 @@ OPENCV = {"resize.library": "opencv", "resize.antialias": False}
         (
             LARGE,
             {"dtype": "uint8"},
-            {"scale": 1.0, "mean": [0.5]},
-            "the model takes raw uint8 pixels, which no scale, mean or std touches",
+            {"scale": 1.0},
+            "the model takes raw uint8 pixels, which no scale touches",
         ),
         (
             LARGE,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gapshift.domains.vision import prepare, prepare_batch
-from gapshift.errors import ContractError, DataError, UnreadableItemError
+from gapshift.errors import DataError, UnreadableItemError
 from gapshift.schema import Preprocessing
 
 Array = NDArray[np.uint8]
@@ -295,12 +295,8 @@ def test_dtypes_and_grey() -> None:
     np.testing.assert_array_equal(half, np.asarray(prepare(_smooth(), _how())).astype(np.float16))
 
 
-def test_uint8_gives_pixels_and_refuses_a_mean() -> None:
+def test_uint8_gives_pixels() -> None:
     assert prepare(_smooth(), _how((48, 40), dtype="uint8", layout="NHWC")).dtype == np.uint8
-    with pytest.raises(ContractError, match=r"dtype = 'uint8' gives the model raw pixels, so mean = \(0.5,\)"):
-        prepare(_smooth(), _how(dtype="uint8", mean=(0.5,)))
-    with pytest.raises(ContractError, match=r"std = \(2.0,\) cannot be applied"):
-        prepare(_smooth(), _how(dtype="uint8", std=(2.0,)))
 
 
 @given(hnp.arrays(np.uint8, (5, 4, 3)))

@@ -122,11 +122,10 @@ def test_a_user_s_environment_is_chosen_like_any_other(tmp_path: Path) -> None:
     assert select(["mine"], extra=extra)[0].deviations == {"runtime.batch_size": 3}
 
 
-def test_a_user_s_environment_wins_over_the_catalog_s(tmp_path: Path) -> None:
-    extra = load(_file(tmp_path, ENTRY.format(name="bgr")))
-    assert select(["bgr"], extra=extra) == (extra["bgr"],)
-    assert [e.name for e in select(extra=extra)] == list(catalog())
-    assert catalog()["bgr"].kind == "mistake"
+def test_a_user_s_file_does_not_redefine_the_catalog(tmp_path: Path) -> None:
+    """An equivalent environment called lossy would be gated no more."""
+    with pytest.raises(SettingsError, match="the catalog has an environment 'bgr'; call yours something else"):
+        load(_file(tmp_path, ENTRY.format(name="bgr")))
 
 
 def test_environments_may_stand_in_a_table_of_that_name(tmp_path: Path) -> None:

@@ -521,7 +521,7 @@ def test_static_int8_needs_calibration_items(workspace: Workspace, matrix: Matri
     evaluate(workspace, changed)
     assert _statuses(workspace, changed) == {"reference": "ok", "qdq": "error", "bgr": "ok"}
     reason = _cell(workspace, "qdq")[0].reason
-    assert reason == "int8-qdq needs calibration items that are not judged; give --calibration-data DIR."
+    assert reason == "int8-qdq needs calibration items that are not judged; give --calibration-data DATA."
     evaluate(workspace, replace(changed, calibration=_data(seed=5)))
     assert _cell(workspace, "qdq")[0].status == "ok"
 

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from gapshift.errors import ContractError, EvaluationError
-from gapshift.export.bundle import Answers, Mix, Origin, export_bundle, mix_path
+from gapshift.export.bundle import Answers, Mix, Origin, export_bundle
 from gapshift.export.model_file import describe, sha256
 from gapshift.export.parity import check_parity, ties
 from gapshift.export.stamp import read_contract, read_stamp
 from gapshift.export.torch_onnx import OPSET, to_onnx
-from gapshift.schema import TRAINING, Bundle, Contract, Item, ModelInterface, Preprocessing, Resize
+from gapshift.schema import TRAINING, Bundle, Contract, Item, ModelInterface, Preprocessing, Resize, answers_key
 from gapshift.train.models import FAMILIES, build
 from gapshift.train.predict import scores
 from gapshift.workspace import Workspace
@@ -126,16 +126,28 @@ def test_bundle_holds_model_answers_and_mix(tmp_path: Path) -> None:
     answers = workspace.read_answers(bundle.name)
     assert answers is not None
     info, records = answers
-    assert (info.environment, info.execution.engine) == (TRAINING, "torch")
+    assert (info.environment, info.key, info.seconds) == (TRAINING, answers_key(bundle), 0.0)
     assert records.item_id.tolist() == [item.id for item in ITEMS]
     assert records.prediction.tolist() == scores(model, IMAGES).argmax(1).tolist()
-    mix = pq.read_table(mix_path(workspace, bundle.name))
+    mix = pq.read_table(workspace.mix_path(bundle.name))
     assert mix.to_pydict() == {"item_id": ["i0", "i1", "i2", "i3"], "weight": [0.25] * 4}
     assert sorted(file.name for file in workspace.bundles.iterdir()) == [
         "cnn-iid-s0.answers.parquet",
         "cnn-iid-s0.mix.parquet",
         "cnn-iid-s0.onnx",
     ]
+
+
+def test_the_answers_say_where_they_were_computed_and_how_the_network_was_trained(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    trained = {"device": "cuda", "dtype": "bfloat16 autocast", "seconds": 12.5}
+    origin = Origin(regime="iid", seed=0, family="cnn", task="t", training={}, **trained)
+    answers = workspace.read_answers(export(workspace, network(), origin=origin).name)
+    assert answers is not None
+    execution = answers[0].execution
+    assert (execution.engine, execution.provider) == ("torch", "cpu")  # the network lies on the CPU now
+    assert (execution.requested, execution.executed, execution.matches) == ("float32", "float32", True)
+    assert execution.settings == {f"training_{key}": value for key, value in trained.items()}
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_the_example_is_a_contract(tmp_path: Path) -> None:
 
 
 @given(
-    st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=4),
+    st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=4, unique=True),
     st.floats(1e-9, 1e9),
     st.none() | st.integers(1, 100),
 )

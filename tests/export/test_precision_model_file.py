@@ -77,6 +77,36 @@ def test_external_weights_that_are_missing(model: Path) -> None:
         sha256(external)
 
 
+@pytest.mark.parametrize(
+    "location", ["/etc/hostname", "../weights.bin", "a/../../weights.bin", "C:\\\\w.bin", "..\\\\w"]
+)
+@pytest.mark.parametrize("place", ["weight", "constant in a branch"])
+def test_external_weights_outside_the_folder_are_refused(tmp_path: Path, location: str, place: str) -> None:
+    path = tmp_path / "inner" / "external.onnx"
+    path.parent.mkdir()
+    small_classifier(path)
+    model = onnx.load(str(path))
+    weight = onnx.TensorProto()
+    weight.CopyFrom(model.graph.initializer[0])
+    if place == "weight":
+        weight = model.graph.initializer[0]
+    _keep_elsewhere(weight, location)
+    if place != "weight":
+        constant = onnx.helper.make_node("Constant", [], ["inside"], value=weight)
+        branch = onnx.helper.make_graph([constant], "branch", [], [])
+        model.graph.node.append(onnx.helper.make_node("If", ["c"], ["o"], then_branch=branch, else_branch=branch))
+    path.write_bytes(model.SerializeToString())
+    for read in (read_model, sha256, describe):
+        with pytest.raises(ModelFileError, match=r"external\.onnx keeps weights in .*outside its own folder"):
+            read(path)
+
+
+def _keep_elsewhere(weight: onnx.TensorProto, location: str) -> None:
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=location)
+
+
 def test_absent_file(tmp_path: Path) -> None:
     path = tmp_path / "absent.onnx"
     with pytest.raises(ModelFileError) as caught:

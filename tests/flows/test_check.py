@@ -13,7 +13,14 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from gapshift.errors import ContractError, DataError, ModelFileError, UnknownNameError
+from gapshift.errors import (
+    ContractError,
+    DataError,
+    ModelFileError,
+    SettingsError,
+    UnknownNameError,
+    WorkspaceError,
+)
 from gapshift.export.stamp import contract_to_toml, read_contract
 from gapshift.flows.check import CheckRequest, check
 from gapshift.records import read_items
@@ -63,7 +70,8 @@ def request_(tiny_study: Path, photos: Path, levels: Path, tmp_path: Path) -> Ch
 def test_an_equivalent_environment_passes_where_the_items_suffice(request_: CheckRequest) -> None:
     summary, paths = check(replace(request_, margin_pp=6.0))
     assert summary["verdict"] == "PASS"
-    assert paths["html"].exists() if "html" in paths else all(path.exists() for path in paths.values())
+    assert {path.name for path in paths.values()} == {"report.html", "report.md", "junit.xml"}
+    assert all(path.exists() for path in paths.values())
 
 
 def test_a_level_with_too_few_items_is_inconclusive_with_the_number_needed(request_: CheckRequest) -> None:
@@ -98,6 +106,23 @@ def test_what_the_quantiser_saw_is_never_judged(request_: CheckRequest) -> None:
     stored = Workspace(request_.out).read_cell("cnn-random-s0", "int8-qdq-per-channel")
     assert stored is not None
     assert len(stored[1]) == 360
+
+
+def test_calibration_data_comes_from_the_train_split_and_is_not_withheld(
+    request_: CheckRequest, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    for split, first in (("train", 400), ("test", 500)):
+        for index in range(first, first + 40):
+            path = other / split / str(load_digits().target[index]) / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((load_digits().images[index] * 255 / 16).astype(np.uint8)).save(path)
+    asked = replace(
+        request_, environments=("int8-qdq-per-tensor",), calibration_data=DataSource(source=str(other)), margin_pp=6.0
+    )
+    summary, _ = check(asked)
+    assert summary["items"]["judged"] == 400
+    assert summary["cells"][0]["status"] == "ok"
 
 
 def test_calibration_data_that_is_judged_too_is_refused(request_: CheckRequest) -> None:
@@ -170,7 +195,9 @@ def test_a_class_folder_without_images_is_named(request_: CheckRequest, photos: 
         check(replace(request_, data=DataSource(source=str(data))))
 
 
-def test_items_that_the_levels_file_does_not_know_are_named(request_: CheckRequest, photos: Path, tmp_path: Path) -> None:
+def test_items_that_the_levels_file_does_not_know_are_named(
+    request_: CheckRequest, photos: Path, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     shutil.copytree(photos, data)
     first = next(iter(sorted((data / "0").iterdir())))
@@ -190,3 +217,85 @@ def test_the_summary_is_strict_json(request_: CheckRequest) -> None:
     check(request_)
     text = (request_.out / "summary.json").read_text(encoding="utf-8")
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+
+def test_one_unreadable_image_in_a_thousand_is_counted_and_decides_nothing(
+    request_: CheckRequest, tmp_path: Path
+) -> None:
+    """Levels come from responders here, so the broken item has none."""
+    digits = load_digits()
+    data = tmp_path / "data"
+    for index in range(1797):
+        path = data / str(digits.target[index]) / f"{index:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((digits.images[index] * 255 / 16).astype(np.uint8)).save(path)
+    (data / str(digits.target[9]) / "0009.png").write_bytes(b"broken")
+    summary, _ = check(replace(request_, data=DataSource(source=str(data)), items=None))
+    assert summary["items"]["unreadable"] == 1
+    assert summary["verdict"] == "PASS"
+
+
+def test_a_levels_file_of_another_data_set_is_refused(request_: CheckRequest, photos: Path, tmp_path: Path) -> None:
+    """The ids are alike, the classes are not."""
+    import pyarrow as pa
+
+    from gapshift.records import ITEM_SCHEMA, write_items
+
+    ids = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
+    columns = {"id": ids, "level": [1] * len(ids), "label": [place % 10 for place in range(len(ids))]}
+    table = pa.table({n: columns.get(n, [None] * len(ids)) for n in ITEM_SCHEMA.names}, schema=ITEM_SCHEMA)
+    write_items(tmp_path / "items.parquet", table, [])
+    with pytest.raises(DataError, match="rates another data set"):
+        check(replace(request_, items=tmp_path / "items.parquet"))
+
+
+def test_a_levels_file_that_rates_an_item_twice_is_refused(
+    request_: CheckRequest, levels: Path, tmp_path: Path
+) -> None:
+    import pyarrow as pa
+
+    from gapshift.records import write_items
+
+    table, _ = read_items(levels)
+    write_items(tmp_path / "items.parquet", pa.concat_tables([table, table.slice(0, 1)]), [])
+    with pytest.raises(DataError, match=r"rates '.*png' more than once"):
+        check(replace(request_, items=tmp_path / "items.parquet"))
+
+
+@pytest.mark.parametrize("margin", [0.0, 100.0, -1.0])
+def test_a_margin_out_of_range_is_said(request_: CheckRequest, margin: float) -> None:
+    with pytest.raises(SettingsError, match="lies between 0 and 100"):
+        replace(request_, margin_pp=margin)
+
+
+def test_a_study_folder_is_not_overwritten(request_: CheckRequest, tiny_study: Path) -> None:
+    with pytest.raises(WorkspaceError, match="holds a run of `gapshift study`"):
+        check(replace(request_, out=tiny_study))
+
+
+def test_two_processes_do_not_share_a_run_folder(request_: CheckRequest) -> None:
+    with Workspace(request_.out).lock(), pytest.raises(WorkspaceError, match="Another gapshift process works on"):
+        check(request_)
+
+
+def test_records_of_another_model_are_not_judged(request_: CheckRequest) -> None:
+    """As after a kill between writing the plan and running its cells."""
+    from gapshift.flows.judging import report
+    from gapshift.flows.reporting import Silent
+
+    check(replace(request_, margin_pp=6.0))
+    workspace = Workspace(request_.out)
+    plan = workspace.read_plan()
+    (bundle,) = plan.bundles
+    other = bundle.model_copy(update={"sha256": "0" * 64})
+    workspace.write_plan(plan.model_copy(update={"bundles": (other,)}))
+    summary, _ = report(workspace, Silent())
+    assert summary["verdict"] == "ERROR"
+
+
+def test_a_model_with_a_strange_file_name_gets_a_plain_bundle_name(request_: CheckRequest, tmp_path: Path) -> None:
+    from gapshift.flows.check import user_bundle
+
+    odd = tmp_path / ".mod\u00e8le \u96ea v2.onnx"
+    shutil.copy(request_.model, odd)
+    assert user_bundle(odd, None).name == "mod-le-v2"

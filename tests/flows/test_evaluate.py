@@ -11,6 +11,7 @@ import pytest
 
 from gapshift.errors import DataError, UnknownNameError, WorkspaceError
 from gapshift.flows.evaluate import evaluate_run
+from gapshift.workspace import Workspace
 
 TIMINGS = ("seconds", "items_per_second")
 
@@ -34,8 +35,6 @@ def test_the_same_plan_elsewhere_gives_the_same_summary(tiny_study: Path, tmp_pa
 def test_an_evaluation_killed_between_cells_ends_up_the_same(
     tiny_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gapshift.workspace import Workspace
-
     out, write, written = tmp_path / "killed", Workspace.write_cell, []
 
     def dying(self: Workspace, info: Any, records: Any = None) -> None:
@@ -83,3 +82,26 @@ def test_moved_data_is_said(tiny_study: Path, tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="is not a run folder"):
         evaluate_run(tmp_path, tmp_path / "out")
+
+
+def test_another_plan_does_not_replace_the_runs_report(tiny_study: Path) -> None:
+    before = (tiny_study / "summary.json").read_bytes()
+    with pytest.raises(WorkspaceError, match=r"was planned otherwise .* Give another folder with --out"):
+        evaluate_run(tiny_study, tiny_study, environments=("resize-bicubic",))
+    assert (tiny_study / "summary.json").read_bytes() == before
+
+
+def test_another_run_is_not_overwritten(tiny_study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "other"
+    shutil.copytree(tiny_study, run)
+    plan = Workspace(run).read_plan()
+    Workspace(run).write_plan(plan.model_copy(update={"bundles": plan.bundles[:1]}))
+    with pytest.raises(WorkspaceError, match="holds another run"):
+        evaluate_run(tiny_study, run)
+
+
+def test_a_groups_evaluation_keeps_the_runs_deployments_gated(tiny_study: Path, tmp_path: Path) -> None:
+    evaluate_run(tiny_study, tmp_path / "named", environments=("int8-dynamic",))
+    summary, _ = evaluate_run(tmp_path / "named", tmp_path / "group", groups=("precision",))
+    gated = {cell["environment"] for cell in summary["cells"] if cell["gated"]}
+    assert gated == {"int8-dynamic", "training"}

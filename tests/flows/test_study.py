@@ -6,14 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from gapshift.errors import SettingsError, UnknownNameError, WorkspaceError
+from gapshift.errors import DataError, SettingsError, UnknownNameError, WorkspaceError
 from gapshift.export.stamp import read_contract, read_stamp
 from gapshift.flows.data import study_splits
 from gapshift.flows.study import read_settings, save_settings, study
 from gapshift.flows.study_settings import read_study
-from gapshift.records import read_items
+from gapshift.records import read_items, write_items
 from gapshift.schema import DataSource
 from gapshift.workspace import Workspace
 
@@ -69,7 +71,11 @@ def test_levels_are_common_to_training_and_test_items(tiny_study: Path) -> None:
 def test_a_finished_study_does_nothing_twice(tiny_study: Path, tmp_path: Path) -> None:
     run = tmp_path / "again"
     shutil.copytree(tiny_study, run)
-    before = {path: path.stat().st_mtime_ns for folder in ("checkpoints", "bundles", "records") for path in (run / folder).iterdir()}
+    before = {
+        path: path.stat().st_mtime_ns
+        for folder in ("checkpoints", "bundles", "records")
+        for path in (run / folder).iterdir()
+    }
     study(Workspace(run))
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -77,8 +83,7 @@ def test_a_finished_study_does_nothing_twice(tiny_study: Path, tmp_path: Path) -
 def test_a_study_stopped_while_training_goes_on(tiny_study: Path, tmp_path: Path) -> None:
     run = tmp_path / "stopped"
     shutil.copytree(tiny_study, run)
-    for path in ("checkpoints/cnn-random-s2.pt", ".stages/train-cnn-random-s2", ".stages/export-cnn-random-s2"):
-        (run / path).unlink()
+    (run / "checkpoints" / "cnn-random-s2.pt").unlink()
     kept = (run / "checkpoints" / "cnn-random-s1.pt").stat().st_mtime_ns
     study(Workspace(run), until="train")
     assert (run / "checkpoints" / "cnn-random-s2.pt").exists()
@@ -122,10 +127,17 @@ def test_bad_settings_name_key_value_and_what_is_valid(
 def test_an_unknown_deployment_gets_the_nearest_names(tiny_study_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(tiny_study_file.read_text(encoding="utf-8") + 'deployments = ["int8-dynamc"]\n', encoding="utf-8")
-    workspace = Workspace(tmp_path / "run")
-    save_settings(workspace, read_study(path))
     with pytest.raises(UnknownNameError, match="Did you mean 'int8-dynamic'"):
-        study(workspace)
+        save_settings(Workspace(tmp_path / "run"), read_study(path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_of_data_that_is_not_there_claim_no_folder(tiny_study_file: Path, tmp_path: Path) -> None:
+    settings = read_study(tiny_study_file)
+    wrong = settings.model_copy(update={"data": DataSource(source="digitz")})
+    with pytest.raises(DataError, match="'digitz' does not exist"):
+        save_settings(Workspace(tmp_path / "run"), wrong)
+    assert not (tmp_path / "run").exists()
 
 
 def test_splits_depend_on_ids_and_seed_alone() -> None:
@@ -136,3 +148,55 @@ def test_splits_depend_on_ids_and_seed_alone() -> None:
     assert first == again
     assert first != other
     assert abs(list(first.values()).count("train") - 0.3 * 1797) < 10
+
+
+def test_lost_items_are_rated_again(tiny_study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "lost"
+    shutil.copytree(tiny_study, run)
+    before = read_items(run / "items.parquet")[0]
+    (run / "items.parquet").unlink()
+    study(Workspace(run), until="calibrate")
+    assert read_items(run / "items.parquet")[0].equals(before)
+
+
+def test_other_levels_train_again(tiny_study: Path, tmp_path: Path) -> None:
+    """Levels decide what a regime sees: models of other levels are not reused."""
+    run = tmp_path / "relevelled"
+    shutil.copytree(tiny_study, run)
+    table, cards = read_items(run / "items.parquet")
+    position = table.column_names.index("level")
+    turned = pa.array([6 - level for level in table["level"].to_pylist()], pa.int8())
+    write_items(run / "items.parquet", table.set_column(position, "level", turned), cards)
+    before = (run / "checkpoints" / "cnn-easy-only-s0.pt").stat().st_mtime_ns
+    study(Workspace(run), until="train")
+    assert (run / "checkpoints" / "cnn-easy-only-s0.pt").stat().st_mtime_ns != before
+
+
+def _npz(path: Path, splits: dict[str, int]) -> DataSource:
+    total = sum(splits.values())
+    rng = np.random.default_rng(0)
+    np.savez(
+        path,
+        images=rng.integers(0, 255, (total, 8, 8), dtype=np.uint8),
+        labels=np.arange(total) % 2,
+        split=np.repeat(list(splits), list(splits.values())),
+    )
+    return DataSource(source=str(path))
+
+
+def test_a_validation_split_is_held_out_where_there_is_no_test(tmp_path: Path) -> None:
+    dataset, roles = study_splits(_npz(tmp_path / "d.npz", {"train": 30, "val": 20}), 0)
+    assert {item.split for item in dataset.items if roles[item.id] == "test"} == {"val"}
+    assert {item.split for item in dataset.items if roles[item.id] == "train"} == {"train"}
+
+
+def test_splits_of_other_names_are_not_mixed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has the splits a, b; a study needs train and one of test, val"):
+        study_splits(_npz(tmp_path / "d.npz", {"a": 30, "b": 20}), 0)
+
+
+def test_a_limit_takes_as_many_of_every_class(tmp_path: Path) -> None:
+    source = _npz(tmp_path / "d.npz", {"train": 30, "test": 20}).model_copy(update={"train_per_class": 5})
+    dataset, roles = study_splits(source, 0)
+    chosen = [item.label for item in dataset.items if roles[item.id] == "train"]
+    assert sorted(chosen) == [0] * 5 + [1] * 5

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gapshift.records import Records, concatenate, write_cell, write_items
+from gapshift.reports.judge import judge
 from gapshift.schema import (
     Bundle,
     CalibrationCard,
@@ -25,10 +26,13 @@ from gapshift.schema import (
     Preprocessing,
     Resize,
     RunPlan,
+    answers_key,
+    cell_basis,
 )
 from gapshift.workspace import Workspace
 
 CLASSES = 10
+ITEMS = "digest of the judged items"
 CONTRACT = Contract(
     preprocessing=Preprocessing(resize=Resize(size=(8, 8))),
     model=ModelInterface(input="x", output="y", labels=tuple("abcdefghij")),
@@ -48,6 +52,9 @@ class RunBuilder:
         self.card: dict[str, Any] = {}
         self.parameters = True
         self.training_items = 0
+        self.group: Callable[[str], str | None] = lambda _: None
+        self._cells: list[tuple[dict[str, Any], Records | None]] = []
+        self._training: list[tuple[dict[str, Any], Records]] = []
 
     # ------------------------------------------------------------------- answers
 
@@ -99,13 +106,17 @@ class RunBuilder:
         return name
 
     def cell(self, environment: str, records: Records | None, bundle: str = "m", **fields: Any) -> None:
+        """A cell, written by ``finish`` when the plan is known; ``fields`` replace those of its header."""
         execution = Execution(engine="onnxruntime", provider="CPUExecutionProvider")
-        info = CellInfo(**({"key": "k", "bundle": bundle, "environment": environment, "execution": execution} | fields))
-        self.workspace.write_cell(info, records)
+        header = {"key": "k", "bundle": bundle, "environment": environment, "execution": execution}
+        self._cells.append((header | fields, records))
 
     def training(self, records: Records, bundle: str = "m", **fields: Any) -> None:
-        info = CellInfo(**({"key": "k", "bundle": bundle, "environment": "training"} | fields))
-        write_cell(self.workspace.answers_path(bundle), info, records)
+        self._training.append(({"bundle": bundle, "environment": "training"} | fields, records))
+
+    def forget_training(self) -> None:
+        """Take back the training-side answers."""
+        self._training.clear()
 
     def mix(self, weights: Mapping[str, float], bundle: str = "m") -> None:
         self.workspace.bundles.mkdir(parents=True, exist_ok=True)
@@ -120,11 +131,43 @@ class RunBuilder:
         plan: dict[str, Any] = {
             "command": "check",
             "data": DataSource(source="synthetic"),
+            "items": ITEMS,
             "bundles": tuple(self.bundles),
             "environments": tuple(self.environments),
         }
         self.workspace.write_plan(RunPlan(**(plan | settings)))
+        self._write_cells()
         return self.workspace
+
+    def judged(
+        self,
+        records: Records | None = None,
+        kind: Any = "lossy",
+        named: bool = True,
+        name: str = "env",
+        environment: Mapping[str, Any] | None = None,
+        cell: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A run of one bundle and one environment, judged: the summary and its first cell."""
+        self.environment(name, kind, **(environment or {}))
+        self.cell("reference", self.answers())
+        if records is not None:
+            self.cell(name, records, **(cell or {}))
+        summary = judge(self.finish(deployments=(name,) if named else (), **settings))
+        return summary, summary["cells"][0]
+
+    def _write_cells(self) -> None:
+        bundles = {bundle.name: bundle for bundle in self.bundles}
+        environments = {environment.name: environment for environment in self.environments}
+        for header, records in self._cells:
+            name = header["environment"]
+            environment = environments.get(name) or Environment(name=name, kind="equivalent", summary="As declared.")
+            basis = cell_basis(bundles[header["bundle"]], environment, ITEMS)
+            self.workspace.write_cell(CellInfo(**({"basis": basis} | header)), records)
+        for header, records in self._training:
+            key = answers_key(bundles[header["bundle"]])
+            write_cell(self.workspace.answers_path(header["bundle"]), CellInfo(**({"key": key} | header)), records)
 
     def _write_items(self) -> None:
         held_out = self.answers()
@@ -137,7 +180,7 @@ class RunBuilder:
             "task": ["task"] * n,
             "split": [split for _, _, split in rows],
             "label": [0] * n,
-            "group": [None] * n,
+            "group": pa.array([self.group(i) for i, _, _ in rows], pa.string()),
             "b": levels - 3.0 if self.parameters else [None] * n,
             "a": np.ones(n) if self.parameters else [None] * n,
             "c": np.full(n, 0.1) if self.parameters else [None] * n,

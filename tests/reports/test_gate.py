@@ -5,7 +5,8 @@ import pytest
 
 from gapshift.reports.counts import Counts
 from gapshift.reports.floor import at_floor, safe_by_churn
-from gapshift.reports.gate import BandVerdict, Rule, exit_code, fail_p, holm_adjusted, judge_band, judge_cell, worst
+from gapshift.reports.gate import BandVerdict, Rule, exit_code, fail_p, holm_adjusted, judge_band, judge_cell
+from gapshift.reports.order import worst
 
 RULE = Rule(margin=0.02, alpha=0.05)
 
@@ -31,6 +32,7 @@ def test_the_worst_verdict_decides():
     words = ["PASS", "NO DATA", "INCONCLUSIVE", "ERROR", "FAIL"]
     assert [worst(words[: k + 1]) for k in range(5)] == words
     assert worst([]) == "NO DATA"
+    assert worst(["PASS", "fine"]) == "ERROR"
 
 
 def test_no_disagreement_passes_from_189_items_on_for_a_margin_of_2_pp():

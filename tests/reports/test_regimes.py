@@ -205,10 +205,37 @@ def test_a_regime_without_its_reference_is_null_and_says_why(builder):
 
 def test_without_training_side_answers_the_gap_is_null(builder):
     name = member(builder, "random", 0, ACCURACY, (1,))
-    builder.workspace.answers_path(name).unlink()
+    builder.forget_training()
     row = rows(builder)[0]["random"]
     assert row["g1_pp"] is None
     assert f"the training-side answers of {name}: did not run" in row["note"]
+
+
+def test_training_side_answers_of_another_model_give_no_gap(builder):
+    name = member(builder, "random", 0, ACCURACY, (1,))
+    builder.forget_training()
+    builder.training(builder.answers(prefix="train"), bundle=name, key="of another model")
+    row = rows(builder)[0]["random"]
+    assert row["g1_pp"] is None
+    assert f"the training-side answers of {name}: its records were made for another model" in row["note"]
+
+
+def test_a_broken_item_leaves_the_regimes_standing(builder, edit):
+    """Rating skips what it cannot read: the item has no level, and every bundle lacks its answer."""
+    name = builder.bundle("random-0", regime="random", seed=0, family="cnn")
+    records = builder.answers()
+    strangers = np.array(["broken", *records.item_id[1:].tolist()])
+    builder.cell("reference", edit(edit(records, status="unreadable", where=[0]), item_id=strangers), bundle=name)
+    row = rows(builder)[0]["random"]
+    assert row["test_accuracy"]["all"]["estimate"] == pytest.approx(0.846, abs=0.001)
+
+
+def test_seeds_that_change_nothing_have_no_ability_shift(builder):
+    builder.environment("off")
+    member(builder, "random", 0, ACCURACY, (1,), environment={"off": {}})
+    found = rows(builder)[0]["random"]["environments"]["off"]
+    assert found["ability_shift"] is None
+    assert found["g1_shift_pp"]["low"] < 0 < found["g1_shift_pp"]["high"]
 
 
 def test_items_without_parameters_have_no_ability_shift(builder):

@@ -474,3 +474,16 @@ def test_a_folder_that_cannot_be_written_is_a_workspace_error(tmp_path: Path, ch
     (tmp_path / "report.html").mkdir()
     with pytest.raises(WorkspaceError, match="Cannot write"):
         render_all(tmp_path, check)
+
+
+@pytest.mark.parametrize(("strict", "tag"), [(False, "skipped"), (True, "failure")])
+def test_a_level_left_out_at_the_floor_fails_a_strict_run_alone(study: dict[str, Any], strict: bool, tag: str) -> None:
+    cell = next(cell for cell in study["cells"] if cell["gated"] and cell["verdict"] == "PASS")
+    cell["levels"]["5"], cell["undecided_floor"] = "NO DATA", [5]
+    cell["level_reasons"]["5"] = "floor: reference accuracy 11.7%, chance 10.0%, so nothing is left to lose"
+    root = ElementTree.fromstring(render_junit(study | {"strict": strict}))
+    name = f"level[{cell['environment']}-level5]"
+    case = next(case for case in root.iter("testcase") if case.get("name") == name)
+    found = case.find(tag)
+    assert found is not None
+    assert "floor" in str(found.get("message"))

@@ -13,7 +13,6 @@ from gapshift.reports.statistics import (
     debiased_ece,
     ece_difference,
     loss_slope,
-    plain_ece,
     predicted_drop,
 )
 
@@ -166,11 +165,17 @@ def calibrated(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray
     return confidence, rng.random(n) < confidence
 
 
+def plain_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """The textbook ECE: bins of equal count, no debiasing."""
+    parts = np.array_split(np.argsort(confidence, kind="stable"), bins)
+    return sum(len(part) * abs(right[part].mean() - confidence[part].mean()) for part in parts) / len(right)
+
+
 def test_debiasing_takes_away_a_third_of_the_bias_at_least() -> None:
     # Truth 0; 200 replicates, standard error of each mean under 0.0007.
     rng = np.random.default_rng(6)
     samples = [calibrated(rng, 500) for _ in range(200)]
-    plain = np.mean([plain_ece(*s) for s in samples])
+    plain = np.mean([plain_error(*s) for s in samples])
     debiased = np.mean([debiased_ece(*s) for s in samples])
     assert plain > 0.03
     assert debiased < 0.67 * plain
@@ -187,17 +192,18 @@ def test_unscored_items_are_left_out() -> None:
     confidence, right = calibrated(np.random.default_rng(8), 300)
     holed = np.concatenate([confidence, [math.nan] * 20])
     assert debiased_ece(holed, np.concatenate([right, np.zeros(20)])) == debiased_ece(confidence, right)
-    assert math.isnan(plain_ece(np.array([math.nan]), np.array([1])))
+    assert math.isnan(debiased_ece(np.array([math.nan]), np.array([1])))
     assert math.isnan(debiased_ece(np.array([]), np.array([])))
     assert ece_difference(*[np.full(5, math.nan)] * 4).as_json() is None
     with pytest.raises(ValueError, match="one length"):
-        plain_ece(np.zeros(3), np.zeros(2))
+        debiased_ece(np.zeros(3), np.zeros(2))
 
 
 def test_equal_confidences_share_a_bin() -> None:
+    # In bins of a fifteenth each, sorted answers would be all right or all wrong: an error of 0.2 to 0.8.
     right = np.array([1] * 80 + [0] * 20)
     for order in (right, right[::-1]):
-        assert plain_ece(np.full(100, 0.8), order) == pytest.approx(0.0, abs=1e-12)
+        assert debiased_ece(np.full(100, 0.8), order) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_difference_of_calibration_covers_and_is_seeded() -> None:

@@ -18,6 +18,7 @@ from gapshift.train.irt import calibrate as module
 from gapshift.train.irt import pyirt
 from gapshift.train.irt.calibrate import Calibration, calibrate
 
+NO_GUESSING = "Guessing is taken as 0; for K-way classification give 1/K."
 Matrix = NDArray[np.float64]
 ITEMS = 300
 B = np.random.default_rng(1).normal(0, 1.3, ITEMS)
@@ -48,7 +49,8 @@ def test_items_are_rated() -> None:
     assert card.split_half is not None
     assert card.split_half > 0.85
     assert len(card.gated_bands) == 5
-    assert card.notes == ("Not cross-checked with a second engine: it was switched off.",)
+    assert card.notes == (NO_GUESSING, "Not cross-checked with a second engine: it was switched off.")
+    assert NO_GUESSING not in quick(matrix, guessing=0.1).card.notes
 
 
 def test_the_order_of_items_changes_nothing() -> None:
@@ -135,6 +137,25 @@ def test_without_py_irt_the_card_says_why_and_a_forced_cross_check_fails(monkeyp
     card = quick(answers(10), cross_check=None).card
     assert "py-irt needs Python below 3.12; this is 3.13." in card.notes[-1]
     with pytest.raises(CalibrationError, match=r"cannot run: py-irt needs Python below 3.12.*Use engine 'em'"):
+        quick(answers(10), cross_check=True)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="py-irt needs Python below 3.12")
+@pytest.mark.parametrize(
+    ("problem", "named"),
+    [(ZeroDivisionError("float division"), "ZeroDivisionError: float division"), (KeyError(), "KeyError")],
+)
+def test_a_cross_check_that_breaks_costs_the_calibration_only_where_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception, named: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(pyirt, "_train", broken)
+    card = quick(answers(10), cross_check=None).card
+    assert card.rank_correlation_py_irt is None
+    assert card.notes[-1] == f"The cross-check with py-irt-1pl failed: {named}."
+    with pytest.raises(CalibrationError, match=f"py-irt-1pl failed: {named}. Calibrate without --cross-check"):
         quick(answers(10), cross_check=True)
 
 

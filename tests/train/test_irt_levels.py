@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from gapshift.errors import CalibrationError
-from gapshift.train.irt import engine
+from gapshift.train.irt import ItemParameters, engine
 from gapshift.train.irt.levels import absolute_levels, levels
-from gapshift.train.irt.link import link, link_parameters
+from gapshift.train.irt.link import link_parameters
 from gapshift.train.irt.reliability import gated_bands, spearman_brown, split_half
 
 
@@ -47,30 +47,19 @@ def test_the_tie_share_counts_items_that_a_hash_decided() -> None:
     assert levels(b + 1e-13 * np.arange(10), names(10))[1] == pytest.approx(0.3)
 
 
-def test_edges_come_from_the_marked_items_and_hold_for_all() -> None:
-    b = np.concatenate([np.arange(100.0), [-50.0, 19.5, 20.5, 999.0]])
-    training = np.arange(104) < 100
-    level, _ = levels(b, names(104), edges_on=training)
-    assert np.bincount(level[:100]).tolist() == [0, 20, 20, 20, 20, 20]
-    assert level[100:].tolist() == [1, 1, 2, 5]  # a level begins at its lowest marked item
-    assert level.dtype == np.int8
-
-
 @pytest.mark.parametrize(
-    ("b", "ids", "mask", "text"),
+    ("b", "ids", "text"),
     [
-        ([0.0, np.nan, 1, 2, 3], names(5), None, "one finite difficulty per item.*not finite at 1"),
-        (np.zeros((5, 2)), names(5), None, r"shape \(5, 2\)"),
-        (np.arange(5.0), names(4), None, "4 ids for 5 items"),
-        (np.arange(6.0), ["a", "b", "a", "c", "d", "b"], None, "Item ids are not unique: a, b occur more than once"),
-        (np.arange(4.0), names(4), None, "at least 5 items that set the edges, out of 4; got 4"),
-        (np.arange(9.0), names(9), np.arange(9) < 3, "out of 9; got 3"),
-        (np.arange(9.0), names(9), np.ones(8, dtype=bool), r"mask of shape \(8,\)"),
+        ([0.0, np.nan, 1, 2, 3], names(5), "one finite difficulty per item.*not finite at 1"),
+        (np.zeros((5, 2)), names(5), r"shape \(5, 2\)"),
+        (np.arange(5.0), names(4), "4 ids for 5 items"),
+        (np.arange(6.0), ["a", "b", "a", "c", "d", "b"], "Item ids are not unique: a, b occur more than once"),
+        (np.arange(4.0), names(4), "Quintiles need at least 5 items; got 4"),
     ],
 )
-def test_what_cannot_be_levelled(b: NDArray[np.float64], ids: list[str], mask: None, text: str) -> None:
+def test_what_cannot_be_levelled(b: NDArray[np.float64], ids: list[str], text: str) -> None:
     with pytest.raises(CalibrationError, match=text):
-        levels(b, ids, mask)
+        levels(b, ids)
 
 
 def test_absolute_levels() -> None:
@@ -90,17 +79,13 @@ def answers(theta: NDArray[np.float64], b: NDArray[np.float64], seed: int) -> ND
 
 
 def test_linking_recovers_a_known_shift() -> None:
-    """Two tasks, the second harder by 1.0 and with weaker extra responders: raw b disagree, linked b do not."""
+    """The same responders on two tasks, the second harder by 1.0: linked b differ by just that."""
     random = np.random.default_rng(1)
-    recipes, weaker = random.normal(0, 1, 60), random.normal(-1.5, 0.5, 40)
-    b = random.normal(0, 1, 1500)
+    recipes = random.normal(0, 1, 60)
     recipes = (recipes - recipes.mean()) / recipes.std()
-    one = engine("em").fit(answers(recipes, b, 2))
-    two = engine("em").fit(answers(np.concatenate([recipes, weaker]), b + 1.0, 3))
-    raw = (two.b - one.b).mean()
-    linked = (link(two.b, two.theta[:60]) - link(one.b, one.theta)).mean()
-    assert abs(raw - 1.0) > 0.2
-    assert abs(linked - 1.0) < 0.1
+    b = random.normal(0, 1, 1500)
+    one, two = (link_parameters(engine("em").fit(answers(recipes, at, seed))) for at, seed in ((b, 2), (b + 1.0, 3)))
+    assert abs((two.b - one.b).mean() - 1.0) < 0.1
 
 
 def test_linked_parameters_are_the_same_model() -> None:
@@ -113,10 +98,12 @@ def test_linked_parameters_are_the_same_model() -> None:
         np.testing.assert_allclose(getattr(back, name), getattr(fitted, name), atol=1e-9)
 
 
-@pytest.mark.parametrize("theta", [[1.0], [2.0, 2.0], [0.0, np.nan], np.zeros((2, 2))])
+@pytest.mark.parametrize("theta", [[1.0], [2.0, 2.0], [0.0, np.nan]])
 def test_what_cannot_be_linked(theta: list[float]) -> None:
-    with pytest.raises(CalibrationError, match=r"at least 2 common recipes.*same ladder of recipes"):
-        link([0.0], theta)
+    one = np.ones(3)
+    parameters = ItemParameters(b=one, a=one, c=one, se_b=one, theta=np.array(theta))
+    with pytest.raises(CalibrationError, match=r"at least 2 responders, finite and not all equal; got [12] that"):
+        link_parameters(parameters)
 
 
 # -------------------------------------------------------------------------- reliability

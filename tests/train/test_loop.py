@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,41 @@ def test_scores_are_float32_batched_and_restore_the_mode(stripes: tuple[torch.Te
     assert np.allclose(small, large, atol=1e-6)
     assert model.training
     assert probabilities(small).sum(axis=1) == pytest.approx(1)
+
+
+class Watched(nn.Module):
+    """A network that notes, whenever it is asked, what ``look`` gives."""
+
+    def __init__(self, look: Callable[[], object]) -> None:
+        super().__init__()
+        self.network, self.look, self.seen = build_spec(SPEC), look, list[object]()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.append(self.look())
+        answered: torch.Tensor = self.network(images)
+        return answered
+
+
+def test_scores_on_the_cpu_come_from_one_thread(stripes: tuple[torch.Tensor, torch.Tensor]) -> None:
+    model, before = Watched(torch.get_num_threads), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        scores(model, stripes[0])
+        assert (model.seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_scores_on_cuda_are_true_float32_from_cudnn(stripes: tuple[torch.Tensor, torch.Tensor]) -> None:
+    def look() -> tuple[bool, bool, bool]:
+        cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+        return cudnn.enabled, cudnn.allow_tf32, products.allow_tf32
+
+    model, before = Watched(look).cuda(), look()
+    scores(model, stripes[0])
+    assert model.seen == [(before[0], False, False)]
+    assert look() == before
 
 
 def test_checkpoint_round_trip(tmp_path: Path, stripes: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 
-from gapshift.errors import CalibrationError
+from gapshift.errors import CalibrationError, GapshiftError
 from gapshift.records import ITEM_SCHEMA
 from gapshift.schema import CalibrationCard, Item
 from gapshift.train.irt import engine as engine_named
@@ -108,28 +108,13 @@ def calibrate(
     matrix = np.asarray(responses, dtype=np.float64)
     parameters = link_parameters(chosen.fit(matrix, guessing, seed))
     level, tie_share = levels(parameters.b, item_ids)
-    reliability = split_half(matrix, chosen, guessing=guessing, runs=runs, seed=seed)
-    agreement, agreement_note = _agreement(matrix, guessing, chosen, parameters.b, cross_check, seed)
-    bands = gated_bands(reliability)
-    independent = len(set(runs)) if runs is not None else len(matrix)
-    notes = (
-        _reliability_note(reliability, bands),
-        _runs_note(independent),
-        _convergence_note(parameters.converged),
-        _tie_note(tie_share),
-        agreement_note,
-    )
-    card = CalibrationCard(
-        task=task,
-        engine=chosen.name,
-        items=matrix.shape[1],
-        responders=matrix.shape[0],
-        guessing=_common(parameters.c),
-        split_half=reliability,
-        rank_correlation_py_irt=agreement,
-        gated_bands=bands,
+    found = _Found(
+        reliability=split_half(matrix, chosen, guessing=guessing, runs=runs, seed=seed),
+        independent=len(set(runs)) if runs is not None else len(matrix),
+        converged=parameters.converged,
+        guessed=bool(fixed_guessing(guessing, matrix.shape[1]).any()),
         tie_share=tie_share,
-        notes=tuple(note for note in notes if note),
+        agreement=_agreement(matrix, guessing, chosen, parameters.b, cross_check, seed),
     )
     return Calibration(
         item_ids=tuple(item_ids),
@@ -137,7 +122,50 @@ def calibrate(
         level=level,
         level_abs=absolute_levels(parameters.b),
         proportion_correct=np.nanmean(matrix, axis=0),
-        card=card,
+        card=_card(task, chosen, matrix, parameters, found),
+    )
+
+
+Agreement = tuple[float | None, str]
+"""Rank correlation of b with the second engine, None where there is none; and what to say of it."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a calibration found out about itself."""
+
+    reliability: float | None
+    independent: int
+    converged: bool
+    guessed: bool
+    tie_share: float
+    agreement: Agreement
+
+
+def _card(task: str, chosen: Engine, matrix: Floats, parameters: ItemParameters, found: _Found) -> CalibrationCard:
+    responders, items = matrix.shape
+    return CalibrationCard(
+        task=task,
+        engine=chosen.name,
+        items=items,
+        responders=responders,
+        guessing=_common(parameters.c),
+        split_half=found.reliability,
+        rank_correlation_py_irt=found.agreement[0],
+        gated_bands=gated_bands(found.reliability),
+        tie_share=found.tie_share,
+        notes=tuple(note for note in _notes(found) if note),
+    )
+
+
+def _notes(found: _Found) -> tuple[str, ...]:
+    return (
+        _reliability_note(found.reliability, gated_bands(found.reliability)),
+        _runs_note(found.independent),
+        _convergence_note(found.converged),
+        _tie_note(found.tie_share),
+        "" if found.guessed else "Guessing is taken as 0; for K-way classification give 1/K.",
+        found.agreement[1],
     )
 
 
@@ -150,16 +178,31 @@ def _common(c: Floats) -> float | None:
 
 def _agreement(
     matrix: Floats, guessing: ArrayLike, chosen: Engine, b: Floats, cross_check: bool | None, seed: int
-) -> tuple[float | None, str]:
-    """Spearman correlation of b between the engines, or None; and a note."""
+) -> Agreement:
     reason = _why_not(matrix, chosen, cross_check)
     if reason:
         return None, f"Not cross-checked with a second engine: {reason}."
     other = engine_named("py-irt" if chosen.name == "em" else "em")
-    correlation = float(spearmanr(b, other.fit(matrix, guessing, seed).b).statistic)
+    try:
+        second = other.fit(matrix, guessing, seed).b
+    except Exception as error:
+        if cross_check and isinstance(error, GapshiftError):
+            raise
+        problem = f"The cross-check with {other.name} failed: {_named(error)}."
+        if cross_check:
+            raise CalibrationError(
+                f"{problem} Calibrate without --cross-check; the engine's own ratings stand."
+            ) from error
+        return None, problem  # nobody asked for it, so its failure does not cost the calibration
+    correlation = float(spearmanr(b, second).statistic)
     if not np.isfinite(correlation):
         return None, f"The cross-check with {other.name} gave no rank correlation: one engine rates all items alike."
     return correlation, _cross_check_note(chosen, other, guessing, correlation, matrix.shape[1])
+
+
+def _named(error: Exception) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    return text if isinstance(error, GapshiftError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _why_not(matrix: Floats, chosen: Engine, cross_check: bool | None) -> str | None:

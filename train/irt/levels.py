@@ -11,35 +11,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from gapshift.errors import CalibrationError
 from gapshift.schema import LEVELS
-from gapshift.train.irt.base import Floats, Mask, first_few
+from gapshift.train.irt.base import Floats, first_few
 
 ABSOLUTE_CUTS = (-1.5, -0.5, 0.5, 1.5)
 _TIE_DECIMALS = 9  # equal response patterns give b equal up to rounding in the sums
 
 
-def levels(b: ArrayLike, ids: Sequence[str], edges_on: Mask | None = None) -> tuple[NDArray[np.int8], float]:
+def levels(b: ArrayLike, ids: Sequence[str]) -> tuple[NDArray[np.int8], float]:
     """Quintile level of each item, (items,) int8, and the share of items settled by a hash.
 
     Items are ordered by b, equal ones by a hash of their id, so that the answer does not
-    depend on their order. ``edges_on`` (items,) marks those that set the edges (say, the
-    training items); the edges hold for all. The share counts items whose b is also found
-    at another level. Raises CalibrationError for a b that is not finite, duplicate ids or
-    fewer than five items that set edges.
+    depend on their order. The share counts items whose b is also found at another level.
+    Raises CalibrationError for a b that is not finite, duplicate ids or fewer than five items.
     """
     difficulty = _finite(b)
     _check_ids(ids, len(difficulty))
-    setting = np.ones(len(difficulty), dtype=bool) if edges_on is None else np.asarray(edges_on, dtype=bool)
-    if setting.shape != difficulty.shape or setting.sum() < len(LEVELS):
-        raise CalibrationError(
-            f"Quintiles need at least {len(LEVELS)} items that set the edges, out of {len(difficulty)}; "
-            f"got {int(setting.sum())} (mask of shape {setting.shape})."
-        )
+    if len(difficulty) < len(LEVELS):
+        raise CalibrationError(f"Quintiles need at least {len(LEVELS)} items; got {len(difficulty)}. Rate more items.")
     rounded = np.round(difficulty, _TIE_DECIMALS)
-    rank = np.empty(len(rounded), dtype=np.intp)
-    rank[np.lexsort((_hashes(ids), rounded))] = np.arange(len(rounded))
-    ordered = np.sort(rank[setting])
-    edges = ordered[[round(k * len(ordered) / len(LEVELS)) for k in range(1, len(LEVELS))]]
-    level = (1 + np.searchsorted(edges, rank, side="right")).astype(np.int8)
+    order = np.lexsort((_hashes(ids), rounded))
+    edges = [round(k * len(order) / len(LEVELS)) for k in range(1, len(LEVELS))]
+    level = np.empty(len(order), dtype=np.int8)
+    level[order] = 1 + np.searchsorted(edges, np.arange(len(order)), side="right")
     return level, _tie_share(rounded, level)
 
 

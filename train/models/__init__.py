@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Annotated
 
@@ -20,6 +21,9 @@ FAMILIES: dict[str, Maker] = {"cnn": Cnn, "vit": Vit}
 """Family name to ``maker(channels, size, classes, width)``."""
 
 Positive = Annotated[int, Field(ge=1)]
+
+_GENERATOR = threading.Lock()
+"""Held while torch's global generator is borrowed: networks are also built on several threads."""
 
 
 class ModelSpec(Frozen):
@@ -41,7 +45,7 @@ def build(family: str, *, channels: int, size: tuple[int, int], classes: int, wi
     """
     if family not in FAMILIES:
         raise UnknownNameError("model family", family, FAMILIES, "Set `family` in the training settings.")
-    with torch.random.fork_rng(devices=[]):
+    with _GENERATOR, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return FAMILIES[family](channels, size, classes, width)
 

@@ -5,7 +5,9 @@ Heavy imports happen inside the commands, so that ``gapshift --help`` answers at
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import NoReturn
 
 import click
 
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        _stop(error.format_message(), 2, words)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped. What was finished is kept; the same command goes on from there.", err=True)
         sys.exit(130)
@@ -50,9 +52,17 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _stop(str(error), error.exit_code, words)
     except Exception as error:
         if debug:
             raise
-        click.echo(f"error: {type(error).__name__}: {error}\nRun again with --debug for the traceback.", err=True)
-        sys.exit(4)
+        text = f"{type(error).__name__}: {error}"
+        click.echo(f"error: {text}\nRun again with --debug for the traceback.", err=True)
+        _stop(text, 4, words)
+
+
+def _stop(text: str, code: int, words: list[str]) -> NoReturn:
+    """End with ``code``; under ``--json`` standard output ends in a line that says why."""
+    if "--json" in words:
+        click.echo(json.dumps({"error": text, "exit_code": code}))
+    sys.exit(code)

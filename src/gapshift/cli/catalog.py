@@ -25,9 +25,9 @@ def envs() -> None:
 @json_option
 def envs_list(groups: tuple[str, ...], environment_file: Path | None, as_json: bool) -> int:
     """Every environment: name, kind, groups, and where it is met."""
-    from gapshift.flows.check import selected
+    from gapshift.envs.catalog import choose
 
-    environments = selected((), groups, environment_file)
+    environments = choose((), groups, environment_file)
     if as_json:
         click.echo(json.dumps([environment.model_dump(mode="json") for environment in environments]))
         return 0
@@ -43,9 +43,9 @@ def envs_list(groups: tuple[str, ...], environment_file: Path | None, as_json: b
 @json_option
 def envs_show(name: str, environment_file: Path | None, as_json: bool) -> int:
     """One environment and its deviations."""
-    from gapshift.flows.check import selected
+    from gapshift.envs.catalog import choose
 
-    (environment,) = selected((name,), (), environment_file)
+    (environment,) = choose((name,), (), environment_file)
     if as_json:
         click.echo(json.dumps(environment.model_dump(mode="json")))
         return 0

@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from gapshift.cli.shared import PATH, Console, environment_options, json_option, show, source
+from gapshift.cli.shared import (
+    MARGIN,
+    PATH,
+    Console,
+    calibration_options,
+    environment_options,
+    json_option,
+    quantiser_source,
+    show,
+    source,
+)
 from gapshift.errors import UsageError
 
 
@@ -23,14 +33,14 @@ from gapshift.errors import UsageError
 @environment_options
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    type=MARGIN,
     default=2.0,
     show_default=True,
     metavar="PP",
     help="Largest drop per level that is acceptable, in percentage points.",
 )
 @click.option("--items", type=PATH, help="items.parquet with the levels of this evaluation set.")
-@click.option("--calibration-data", help="Items for the static quantiser (never judged).")
+@calibration_options
 @click.option("--out", type=PATH, help="Run folder (default: runs/check-MODEL).")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--cross-check", is_flag=True, help="Run py-irt beside em, whatever the size.")
@@ -47,14 +57,13 @@ def check(context: click.Context, /, model: Path, out: Path | None, as_json: boo
     named, more = options.pop("environments"), options.pop("more_environments")
     if more and not named:
         raise UsageError(f"Unexpected argument {more[0]!r}. Name deployments with --environment NAME.")
-    calibration_data = options.pop("calibration_data")
     request = CheckRequest(
         model=model,
         environments=(*named, *more),  # `--environment A B` names two
         data=source(options.pop("data"), options.pop("split")),
         out=out or Path("runs") / f"check-{model.stem}",
         margin_pp=options.pop("margin"),
-        calibration_data=source(calibration_data) if calibration_data else None,
+        calibration_data=quantiser_source(options),
         calibration=CalibrationSettings(cross_check=options.pop("cross_check") or None),
         debug=context.obj["debug"],
         **options,
@@ -75,10 +84,11 @@ def _judged(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool
 @click.argument("run", type=PATH)
 @click.option("--out", type=PATH, help="Folder of the new run (default: RUN itself).")
 @click.option("--data", help="Where the run's data lies now, if it moved.")
+@calibration_options
 @environment_options
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    type=MARGIN,
     metavar="PP",
     help="Largest acceptable drop per level (default: the run's).",
 )
@@ -92,7 +102,13 @@ def evaluate(
 
     with Console() as reporter:
         summary, paths = evaluate_run(
-            run, out or run, margin_pp=margin, reporter=reporter, debug=context.obj["debug"], **options
+            run,
+            out or run,
+            margin_pp=margin,
+            calibration_data=quantiser_source(options),
+            reporter=reporter,
+            debug=context.obj["debug"],
+            **options,
         )
     show(summary, paths, as_json)
     return 0
@@ -106,7 +122,9 @@ def report(run: Path, as_json: bool) -> int:
     from gapshift.flows.judging import report as run_report
     from gapshift.workspace import Workspace
 
-    with Console() as reporter:
-        summary, paths = run_report(Workspace(run), reporter)
+    workspace = Workspace(run)
+    workspace.read_plan()  # before the lock, which would make the folder
+    with Console() as reporter, workspace.lock():
+        summary, paths = run_report(workspace, reporter)
     show(summary, paths, as_json)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,12 +11,30 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gapshift.errors import UsageError
+
 if TYPE_CHECKING:
     from gapshift.flows.reporting import ConsoleReporter
     from gapshift.schema import DataSource
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
+
+
+class _Margin(click.FloatRange):
+    """Percentage points between 0 and 100, both excluded; NaN is none."""
+
+    name = "margin"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Raises click's usage error for a value out of range."""
+        number = super().convert(value, param, ctx)
+        if number is not None and math.isnan(number):
+            self.fail(f"{value!r} is no number between 0 and 100.", param, ctx)
+        return number
+
+
+MARGIN = _Margin(0, 100, min_open=True, max_open=True)
 
 
 def json_option(command: Command) -> Command:
@@ -41,7 +60,8 @@ def environment_options(command: Command) -> Command:
             "groups",
             multiple=True,
             metavar="GROUP",
-            help="Environments of a group or kind (equivalent, precision, mobile, ...). Repeatable.",
+            help="Environments of a group or kind (equivalent, precision, mobile, ...): reported, gated only "
+            "where equivalent. Repeatable.",
         ),
         click.option("--environment-file", type=PATH, help="A TOML file with environments of your own."),
     ):
@@ -49,9 +69,28 @@ def environment_options(command: Command) -> Command:
     return command
 
 
+def calibration_options(command: Command) -> Command:
+    """Where a static quantiser's items come from."""
+    for decorate in (
+        click.option("--calibration-data", help="Items for the static quantiser (never judged)."),
+        click.option("--calibration-split", help="Which of their splits to use (default: train)."),
+    ):
+        command = decorate(command)
+    return command
+
+
+def quantiser_source(options: dict[str, Any]) -> DataSource | None:
+    """Takes what ``calibration_options`` gave out of a command's options."""
+    data, split = options.pop("calibration_data"), options.pop("calibration_split")
+    return source(data, split) if data else None
+
+
 def source(source: str, split: str | None = None) -> DataSource:
+    """The data that an option names."""
     from gapshift.schema import DataSource
 
+    if not source.strip():
+        raise UsageError("The data source is empty. Give a path, or 'digits'.")
     return DataSource(source=source, split=split)
 
 

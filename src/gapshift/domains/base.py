@@ -24,6 +24,11 @@ from gapshift.schema import Item
 RawImage = bytes | NDArray[np.uint8]
 
 
+def rank(item_id: str, seed: int) -> str:
+    """A seeded random order over items that depends on nothing but their ids."""
+    return hashlib.sha256(f"{seed}/{item_id}".encode()).hexdigest()
+
+
 class Dataset(ABC):
     """Labelled items with stable ids, and their raw forms, read when asked for.
 

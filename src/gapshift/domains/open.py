@@ -19,6 +19,11 @@ READERS = (
 """Asked in this order; the first that accepts a source reads it."""
 
 
+def is_built_in(source: str) -> bool:
+    """Whether ``source`` names data that comes with the installation, whatever files lie around."""
+    return digits.READER.accepts(source)
+
+
 def open_dataset(source: str | Path, *, labels: Sequence[str] | None = None, split: str | None = None) -> Dataset:
     """The labelled items of ``source``: 'digits' or a path.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gapshift.domains.base import Dataset, RawImage
 from gapshift.domains.decode import decode
 from gapshift.domains.resize import resize
-from gapshift.errors import ContractError, DataError, UnreadableItemError
+from gapshift.errors import DataError, UnreadableItemError
 from gapshift.schema import Deployment, Preprocessing
 
 Tensor = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8]
@@ -23,8 +23,8 @@ def prepare(raw: RawImage, preprocessing: Preprocessing) -> Tensor:
 
     Decode, re-encode as JPEG where declared, resize, order the colours, then
     (pixels * scale - mean) / std in float32. The dtype uint8 is for models that hold
-    their own normalisation: they get the pixels, and a declared mean or std is a
-    ContractError. Raises UnreadableItemError for bytes that are no whole image.
+    their own normalisation: they get the pixels. Raises UnreadableItemError for bytes
+    that are no whole image.
     """
     tensor: Tensor = _finish(_pixels(raw, preprocessing)[np.newaxis], preprocessing)[0]
     return tensor
@@ -57,7 +57,6 @@ def _finish(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
 
 def _valued(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
     if preprocessing.dtype == "uint8":
-        _refuse_normalisation(preprocessing)
         return pixels.copy()  # never the data set's own memory
     values = pixels.astype(np.float32)
     values *= np.float32(preprocessing.scale)
@@ -68,14 +67,6 @@ def _valued(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
 
 def _per_channel(values: tuple[float, ...], preprocessing: Preprocessing) -> NDArray[np.float32]:
     return np.array(values, dtype=np.float32).reshape((-1, 1, 1) if preprocessing.layout == "NCHW" else (-1,))
-
-
-def _refuse_normalisation(preprocessing: Preprocessing) -> None:
-    if any(preprocessing.mean) or any(value != 1 for value in preprocessing.std):
-        raise ContractError(
-            f"dtype = 'uint8' gives the model raw pixels, so mean = {preprocessing.mean} and std = {preprocessing.std} "
-            "cannot be applied. Valid: mean 0 and std 1, or dtype 'float32' or 'float16'."
-        )
 
 
 # ------------------------------------------------------------ deviations without effect
@@ -121,8 +112,8 @@ def _by_contract(key: str, contract: Preprocessing) -> str | None:
     """The reason that the contract alone gives."""
     if contract.color == "L" and key == "color":
         return "the model takes grey images, which have no channel order"
-    if contract.dtype == "uint8" and key in ("scale", "mean", "std"):
-        return "the model takes raw uint8 pixels, which no scale, mean or std touches"
+    if contract.dtype == "uint8" and key == "scale":
+        return "the model takes raw uint8 pixels, which no scale touches"
     return None
 
 

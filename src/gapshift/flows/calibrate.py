@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from gapshift.domains.open import open_dataset
-from gapshift.flows.judging import write_rated
-from gapshift.flows.levels import CalibrationSettings, Rated, rate
+from gapshift.flows.levels import RESPONDER_SIDE, CalibrationSettings, Rated, rate, write_rated
 from gapshift.flows.reporting import Reporter
 from gapshift.records import write_text
 from gapshift.schema import CalibrationCard, DataSource, Item, Preprocessing, Resize
@@ -15,8 +14,6 @@ from gapshift.train.irt.calibrate import calibrate
 from gapshift.train.irt.responses import read_responses
 
 Engine = Literal["em", "py-irt", "py-irt-1pl", "py-irt-2pl"]
-_SIDE = 32
-"""Responders look at images of this side when no contract says otherwise."""
 
 
 def calibrate_responses(
@@ -61,7 +58,7 @@ def calibrate_data(
     reporter.stage("calibrate")
     dataset = open_dataset(source.source, split=source.split)
     settings = CalibrationSettings(engine=engine, cross_check=cross_check or None)
-    view = Preprocessing(resize=Resize(size=(_SIDE, _SIDE)))
+    view = Preprocessing(resize=Resize(size=(RESPONDER_SIDE, RESPONDER_SIDE)))
     rated = rate(dataset, view, settings, task=dataset.name, seed=seed, reporter=reporter)
     return _write(rated, out)
 

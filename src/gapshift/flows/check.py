@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gapshift.domains.base import Dataset
-from gapshift.envs import catalog
+from gapshift.envs.catalog import choose
 from gapshift.envs.runner import CALIBRATED_FORMATS
-from gapshift.errors import DataError
+from gapshift.errors import SettingsError
 from gapshift.export.model_file import describe, sha256
 from gapshift.export.stamp import check_against, contract_from_toml, read_contract
-from gapshift.flows.data import CALIBRATION, TEST, absolute, content_hashes, hold_out, open_source, with_role
-from gapshift.flows.judging import report, run_cells, write_rated
-from gapshift.flows.levels import CalibrationSettings, Rated, given_levels, levels_from_file, rate
+from gapshift.flows.data import CALIBRATION, TEST, absolute, hold_out, open_calibration, open_source, with_role
+from gapshift.flows.judging import report, run_cells
+from gapshift.flows.levels import CalibrationSettings, Rated, given_levels, levels_from_file, rate, write_rated
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.schema import Bundle, DataSource, Environment, RunPlan
 from gapshift.workspace import Workspace
@@ -43,6 +43,10 @@ class CheckRequest:
     allow_unlevelled: bool = False
     debug: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 < self.margin_pp < 100:
+            raise SettingsError(f"The margin is {self.margin_pp} pp; it lies between 0 and 100 (both excluded).")
+
 
 def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict[str, Any], dict[str, Path]]:
     """The summary of the run and the paths of its reports.
@@ -51,7 +55,7 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
     what goes wrong in a single cell is that cell's status.
     """
     reporter = reporter or Silent()
-    environments = selected(request.environments, request.groups, request.environment_file)
+    environments = choose(request.environments, request.groups, request.environment_file)
     bundle = user_bundle(request.model, request.contract)
     dataset = open_source(request.data, bundle.contract.model.labels)
     judged, calibration = _divide(dataset, environments, request, bundle)
@@ -60,6 +64,7 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
     plan = RunPlan(
         command="check",
         data=absolute(request.data),
+        items=judged.digest(),
         calibration_data=absolute(request.calibration_data) if request.calibration_data else None,
         bundles=(bundle,),
         environments=environments,
@@ -71,18 +76,12 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         allow_unlevelled=request.allow_unlevelled,
     )
     workspace = Workspace(request.out)
-    write_rated(workspace.items_path, rated.with_roles(roles))
-    workspace.write_plan(plan)
-    run_cells(workspace, plan, judged, calibration, reporter, request.debug)
-    return report(workspace, reporter)
-
-
-def selected(names: tuple[str, ...], groups: tuple[str, ...], file: Path | None) -> tuple[Environment, ...]:
-    """Environments by name and group, a user's file among them. Raises UnknownNameError."""
-    extra: Mapping[str, Environment] = catalog.load(file) if file else {}
-    if extra and not names and not groups:
-        return tuple({**catalog.catalog(), **extra}.values())
-    return catalog.select(names, groups, extra)
+    with workspace.lock():
+        workspace.refuse_other_command("check")
+        write_rated(workspace.items_path, rated.with_roles(roles))
+        workspace.write_plan(plan)
+        run_cells(workspace, plan, judged, calibration, reporter, request.debug)
+        return report(workspace, reporter)
 
 
 def user_bundle(model: Path, contract: Path | None) -> Bundle:
@@ -90,7 +89,7 @@ def user_bundle(model: Path, contract: Path | None) -> Bundle:
     description = describe(model)
     agreed = contract_from_toml(contract) if contract else read_contract(model)
     check_against(agreed, description)
-    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in model.stem).lstrip("._-") or "model"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.stem).lstrip("._-") or "model"
     return Bundle(name=name, path=str(model.resolve()), sha256=sha256(model), contract=agreed, task=name)
 
 
@@ -102,23 +101,12 @@ def _divide(
     if not needed:
         return dataset, None
     if request.calibration_data:
-        given = open_source(request.calibration_data, bundle.contract.model.labels)
-        _refuse_overlap(dataset, given)
-        return dataset, given
+        return dataset, open_calibration(request.calibration_data, bundle.contract.model.labels, dataset)
     withheld = hold_out(dataset.items, request.seed)
-    held = {item.id: CALIBRATION if item.id in withheld else TEST for item in dataset.items}
-    calibration = with_role(dataset, held, CALIBRATION)
-    return with_role(dataset, held, TEST), calibration if len(calibration) else None
-
-
-def _refuse_overlap(dataset: Dataset, calibration: Dataset) -> None:
-    """By content, since the same picture may have another name there."""
-    shared = len(content_hashes(dataset) & content_hashes(calibration))
-    if shared:
-        raise DataError(
-            f"{shared} items of --calibration-data are evaluation items too; what a quantiser saw is never judged. "
-            "Give other items, or leave --calibration-data out to withhold some of the evaluation set."
-        )
+    if not withheld:  # too few to spare any: the static quantisers' cells say what they need
+        return dataset, None
+    roles = {item.id: CALIBRATION if item.id in withheld else TEST for item in dataset.items}
+    return with_role(dataset, roles, TEST), with_role(dataset, roles, CALIBRATION)
 
 
 def _rated(dataset: Dataset, bundle: Bundle, request: CheckRequest, reporter: Reporter) -> Rated:

@@ -10,50 +10,71 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from gapshift.domains.base import Dataset
-from gapshift.domains.open import open_dataset
+from gapshift.domains.base import Dataset, rank, splits_of, take
+from gapshift.domains.open import is_built_in, open_dataset
 from gapshift.errors import DataError, UnreadableItemError
 from gapshift.schema import DataSource, Item
 
 TRAIN, TEST, CALIBRATION = "train", "test", "calibration"
+_HELD_OUT = (TEST, "val", "valid", "validation")
 QUANTISER_ITEMS = 128
 """How many items a static quantiser calibrates on when none are given."""
 
 
-def rank(item_id: str, seed: int) -> str:
-    """A seeded random order over items that depends on nothing but their ids."""
-    return hashlib.sha256(f"{seed}/{item_id}".encode()).hexdigest()
-
-
-def open_source(source: DataSource, labels: Sequence[str] | None = None) -> Dataset:
-    """The data set of one source; where it has several splits, the asked one, else ``test``."""
+def open_source(source: DataSource, labels: Sequence[str] | None = None, default: str = TEST) -> Dataset:
+    """The data set of one source; where it has several splits, the asked one, else ``default``."""
     dataset = open_dataset(source.source, labels=labels, split=source.split)
-    splits = sorted({item.split for item in dataset.items})
+    splits = splits_of(dataset)
     if len(splits) == 1:
         return dataset
-    if TEST not in splits:
-        raise DataError(f"{source.source} has the splits {', '.join(splits)}; name one with --split.")
-    return dataset.subset([i for i, item in enumerate(dataset.items) if item.split == TEST])
+    if default not in splits:
+        option = "--split" if default == TEST else "--calibration-split"
+        raise DataError(
+            f"{source.source} has the splits {', '.join(splits)} and no {default!r}; name one with {option}."
+        )
+    return take(dataset, split=default)
+
+
+def open_calibration(source: DataSource, labels: Sequence[str], judged: Dataset) -> Dataset:
+    """A static quantiser's items: of several splits the asked one, else ``train``.
+
+    Raises DataError where some of them are judged too. Compared by content, since the
+    same picture may have another name there.
+    """
+    given = open_source(source, labels, default=TRAIN)
+    shared = len(content_hashes(judged) & content_hashes(given))
+    if shared:
+        raise DataError(
+            f"{shared} items of --calibration-data are evaluation items too; what a quantiser saw is never judged. "
+            "Give other items, or leave --calibration-data out to withhold some of the evaluation set."
+        )
+    return given
 
 
 def study_splits(source: DataSource, seed: int) -> tuple[Dataset, dict[str, str]]:
     """The data of a study and each item's role: ``train`` or ``test``.
 
-    Splits that the data has are kept (``train``/``test``); else each class is divided by
-    ``train_fraction`` in a seeded order. Raises DataError when either part is empty.
+    Splits that the data has are kept: ``train``, and ``test`` or else a validation split.
+    Data without splits is divided class by class by ``train_fraction`` in a seeded order.
+    Raises DataError when either part is empty, or the splits have other names.
     """
     dataset = open_dataset(source.source, split=source.split)
-    has = {item.split for item in dataset.items}
-    roles = (
-        _given_roles(dataset.items)
-        if {TRAIN, TEST} <= has
-        else _drawn_roles(dataset.items, source.train_fraction, seed)
-    )
+    has = splits_of(dataset)
+    if len(has) == 1:
+        roles = _drawn_roles(dataset.items, source.train_fraction, seed)
+    else:
+        held_out = next((name for name in _HELD_OUT if name in has), None)
+        if TRAIN not in has or held_out is None:
+            raise DataError(
+                f"{source.source} has the splits {', '.join(has)}; a study needs train and one of "
+                f"{', '.join(_HELD_OUT)}. Rename them, or name the only one to divide with data.split."
+            )
+        roles = _given_roles(dataset.items, {TRAIN: TRAIN, held_out: TEST})
     limits = {TRAIN: source.train_per_class, TEST: source.test_per_class}
     chosen = _limited(dataset.items, roles, limits, seed)
     for role in (TRAIN, TEST):
         if role not in chosen.values():
-            raise DataError(f"{source.source}: no {role} items; the splits found are {', '.join(sorted(has))}.")
+            raise DataError(f"{source.source}: no {role} items; the splits found are {', '.join(has)}.")
     kept = dataset.subset([i for i, item in enumerate(dataset.items) if item.id in chosen])
     return kept, chosen
 
@@ -95,11 +116,13 @@ def content_hashes(dataset: Dataset) -> set[str]:
 def absolute(source: DataSource) -> DataSource:
     """The same source, its path (if it is one) good from any working directory."""
     path = Path(source.source)
-    return source.model_copy(update={"source": str(path.resolve())}) if path.exists() else source
+    if is_built_in(source.source) or not path.exists():
+        return source
+    return source.model_copy(update={"source": str(path.resolve())})
 
 
-def _given_roles(items: Sequence[Item]) -> dict[str, str]:
-    return {item.id: item.split for item in items if item.split in (TRAIN, TEST)}
+def _given_roles(items: Sequence[Item], role_of: dict[str, str]) -> dict[str, str]:
+    return {item.id: role_of[item.split] for item in items if item.split in role_of}
 
 
 def _drawn_roles(items: Sequence[Item], fraction: float, seed: int) -> dict[str, str]:

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import BaseModel
 
 from gapshift.domains.base import Dataset
 from gapshift.domains.open import open_dataset
+from gapshift.envs.catalog import choose
 from gapshift.errors import DataError, WorkspaceError
-from gapshift.flows.check import selected
-from gapshift.flows.data import CALIBRATION, TEST, TRAIN, open_source, quantiser_items
+from gapshift.flows.data import CALIBRATION, TEST, TRAIN, absolute, open_calibration, quantiser_items
 from gapshift.flows.judging import report, run_cells
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.records import atomic_path, read_items
 from gapshift.schema import DataSource, RunPlan
+from gapshift.settings import validate
 from gapshift.workspace import Workspace
 
 
@@ -29,25 +31,47 @@ def evaluate_run(
     environment_file: Path | None = None,
     margin_pp: float | None = None,
     data: str | None = None,
+    calibration_data: DataSource | None = None,
     reporter: Reporter | None = None,
     debug: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     """Evaluate a run's bundles into ``out`` (which may be ``run`` itself) and report.
 
-    Without names or groups the run's own plan is repeated; named environments are gated.
-    ``data`` says where the items lie now, if they moved.
-    Raises WorkspaceError for a folder that is no run, DataError where items are missing.
+    Without names or groups the run's own plan is repeated. Named environments become the
+    deployments, which are gated; with groups alone the run's deployments stay gated.
+    ``data`` says where the items lie now, if they moved; ``calibration_data`` is for the
+    static quantiser.
+    Raises WorkspaceError for a folder that is no run, or where another run (or another
+    plan) would be overwritten; DataError where items are missing.
     """
     reporter = reporter or Silent()
     source, target = Workspace(run), Workspace(out)
-    plan = _new_plan(source.read_plan(), environments, groups, environment_file, margin_pp, data)
+    old = source.read_plan()
+    plan = _new_plan(old, environments, groups, environment_file, margin_pp, data, calibration_data)
     table, _ = read_items(source.items_path)
     judged, calibration = _sets(plan, table)
-    if source.root.resolve() != target.root.resolve():
-        _bring(source, target, plan)
-    target.write_plan(plan)
-    run_cells(target, plan, judged, calibration, reporter, debug)
-    return report(target, reporter)
+    plan = plan.model_copy(update={"items": judged.digest()})
+    _refuse_overwriting(source, target, old, plan)
+    with target.lock():
+        if source.root.resolve() != target.root.resolve():
+            _bring(source, target, plan)
+        target.write_plan(plan)
+        run_cells(target, plan, judged, calibration, reporter, debug)
+        return report(target, reporter)
+
+
+def _refuse_overwriting(source: Workspace, target: Workspace, old: RunPlan, plan: RunPlan) -> None:
+    """A run's folder keeps its own bundles, items and plan; another evaluation goes elsewhere."""
+    if source.root.resolve() == target.root.resolve():
+        if plan != old:
+            raise WorkspaceError(
+                f"{source.root} was planned otherwise (environments, margin, data or items differ), and evaluating "
+                "it so would replace its report. Give another folder with --out."
+            )
+    elif target.plan_path.exists():
+        there = target.read_plan()
+        if (there.bundles, there.items) != (plan.bundles, plan.items):
+            raise WorkspaceError(f"{target.root} holds another run (other models or items). Give another --out.")
 
 
 def _new_plan(
@@ -57,15 +81,28 @@ def _new_plan(
     file: Path | None,
     margin: float | None,
     data: str | None,
+    calibration_data: DataSource | None,
 ) -> RunPlan:
     changes: dict[str, Any] = {}
     if names or groups or file:
-        changes = {"environments": selected(names, groups, file), "deployments": names}
+        environments = choose(names, groups, file)
+        planned = {environment.name for environment in environments}
+        kept = tuple(name for name in plan.deployments if name in planned)
+        changes = {"environments": environments, "deployments": names or kept}
+    if calibration_data is not None:
+        changes["calibration_data"] = absolute(calibration_data)
     if margin is not None:
         changes["margin_pp"] = margin
     if data is not None:
-        changes["data"] = plan.data.model_copy(update={"source": data})
-    return plan.model_copy(update=changes)
+        changes["data"] = absolute(plan.data.model_copy(update={"source": data}))
+    return validate(RunPlan, {**plan.model_dump(), **{k: _plain(v) for k, v in changes.items()}}, "the new plan")
+
+
+def _plain(value: Any) -> Any:
+    """A plan's field as plain data, for validation."""
+    if isinstance(value, tuple):
+        return tuple(_plain(inner) for inner in value)
+    return value.model_dump() if isinstance(value, BaseModel) else value
 
 
 def _sets(plan: RunPlan, table: pa.Table) -> tuple[Dataset, Dataset | None]:
@@ -75,12 +112,12 @@ def _sets(plan: RunPlan, table: pa.Table) -> tuple[Dataset, Dataset | None]:
     dataset = _open(plan.data, labels, roles)
     judged = dataset.subset([i for i, item in enumerate(dataset.items) if roles.get(item.id) == TEST])
     if plan.calibration_data:
-        return judged, open_source(plan.calibration_data, labels)
+        return judged, open_calibration(plan.calibration_data, labels, judged)
     wanted = {item_id for item_id, role in roles.items() if role == CALIBRATION} or quantiser_items(
         [item for item in dataset.items if roles.get(item.id) == TRAIN], plan.seed
     )
-    calibration = dataset.subset([i for i, item in enumerate(dataset.items) if item.id in wanted])
-    return judged, calibration if len(calibration) else None
+    rows = [i for i, item in enumerate(dataset.items) if item.id in wanted]
+    return judged, dataset.subset(rows) if rows else None
 
 
 def _open(source: DataSource, labels: tuple[str, ...], roles: dict[str, str]) -> Dataset:

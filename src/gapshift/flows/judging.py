@@ -7,14 +7,13 @@ from typing import Any
 
 from gapshift.domains.base import Dataset
 from gapshift.envs.runner import Matrix, evaluate
-from gapshift.flows.levels import Rated
+from gapshift.flows.levels import read_rated
 from gapshift.flows.reporting import Reporter
-from gapshift.records import read_items, write_items
 from gapshift.reports.judge import judge
 from gapshift.reports.renderers import render_all
 from gapshift.reports.statistics import items_for_zero
 from gapshift.reports.summary import write_summary
-from gapshift.schema import CalibrationCard, RunPlan
+from gapshift.schema import RunPlan
 from gapshift.workspace import Workspace
 
 _SPARE = 1.05
@@ -45,20 +44,8 @@ def run_cells(
 
 
 def report(workspace: Workspace, reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Judge a run's records and write its reports; no model runs."""
+    """Judge a run's records and write its reports; no model runs. The caller holds the folder's lock."""
     reporter.stage("judge")
     summary = judge(workspace)
     write_summary(workspace, summary)
     return summary, render_all(workspace.root, summary)
-
-
-def write_rated(path: Path, rated: Rated) -> None:
-    """Write ``items.parquet`` with its card inside."""
-    write_items(path, rated.table, [rated.card])
-
-
-def read_rated(path: Path) -> Rated:
-    """Read ``items.parquet`` back."""
-    table, cards = read_items(path)
-    card = cards[0] if cards else CalibrationCard(task="task", engine="given", items=len(table), responders=0)
-    return Rated(table, card)

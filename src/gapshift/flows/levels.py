@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from gapshift.domains.base import Dataset
 from gapshift.domains.vision import prepare
-from gapshift.errors import CalibrationError, DataError, UnreadableItemError
+from gapshift.errors import CalibrationError, DataError, UnreadableItemError, WorkspaceError
 from gapshift.flows.reporting import Reporter
-from gapshift.records import ITEM_SCHEMA, read_items
-from gapshift.schema import CalibrationCard, Frozen, Item, Preprocessing, Resize
+from gapshift.records import ITEM_SCHEMA, read_items, write_items
+from gapshift.schema import LEVELS, CalibrationCard, Frozen, Item, Preprocessing, Resize
 from gapshift.train.irt.calibrate import Calibration, calibrate
 from gapshift.train.responders import default_ladder, respond
 from gapshift.train.settings import LadderSettings
 
-_RESPONDER_SIDE = 32
+RESPONDER_SIDE = 32
+"""Responders look at images of at most this side, in pixels."""
 
 
 class CalibrationSettings(Frozen):
@@ -56,6 +57,18 @@ class Rated:
         return Rated(table.set_column(table.column_names.index("split"), "split", split), self.card)
 
 
+def write_rated(path: Path, rated: Rated) -> None:
+    """Write ``items.parquet`` with its card inside."""
+    write_items(path, rated.table, [rated.card])
+
+
+def read_rated(path: Path) -> Rated:
+    """Read ``items.parquet`` back."""
+    table, cards = read_items(path)
+    card = cards[0] if cards else CalibrationCard(task="task", engine="given", items=len(table), responders=0)
+    return Rated(table, card)
+
+
 def cache_folder() -> Path:
     """Where ratings are kept between runs: ``GAPSHIFT_CACHE``, else the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -83,9 +96,18 @@ def given_levels(dataset: Dataset, task: str) -> Rated:
 
 
 def levels_from_file(path: Path, dataset: Dataset, task: str) -> Rated:
-    """Levels from an ``items.parquet``, matched by id. Raises DataError where items are missing in it."""
-    table, cards = read_items(path)
-    position = {item_id: row for row, item_id in enumerate(table["id"].to_pylist())}
+    """Levels from an ``items.parquet``, matched by id. Raises DataError where it does not fit the data."""
+    if not path.is_file():
+        raise DataError(f"There is no file {path}. Make one with `gapshift calibrate`, or leave --items out.")
+    try:
+        table, cards = read_items(path)
+    except WorkspaceError as error:
+        raise DataError(str(error)) from error
+    ids = table["id"].to_pylist()
+    position = {item_id: row for row, item_id in enumerate(ids)}
+    if len(position) < len(ids):
+        twice = next(item_id for item_id in ids if ids.count(item_id) > 1)
+        raise DataError(f"{path} rates {twice!r} more than once. Make it again with `gapshift calibrate`.")
     missing = [item.id for item in dataset.items if item.id not in position]
     if missing:
         raise DataError(
@@ -93,23 +115,60 @@ def levels_from_file(path: Path, dataset: Dataset, task: str) -> Rated:
             f"among them, {missing[0]!r} first. Rate this data with `gapshift calibrate --data DIR --out DIR`."
         )
     rows = table.take([position[item.id] for item in dataset.items])
-    card = (
-        cards[0]
-        if cards
-        else CalibrationCard(
-            task=task,
-            engine="given",
-            items=len(position),
-            responders=0,
-            source=path.name,
-            notes=("The file holds no calibration card; gapshift cannot say how reliable its levels are.",),
-        )
-    )
+    _refuse_other_labels(path, rows, dataset)
     own = _table(dataset.items, task, {})
     for name in ("b", "a", "c", "se_b", "level", "level_abs", "proportion_correct"):
         if name in rows.column_names:
-            own = own.set_column(own.column_names.index(name), name, rows[name].cast(ITEM_SCHEMA.field(name).type))
-    return Rated(own, card)
+            own = own.set_column(own.column_names.index(name), name, _cast(path, rows, name))
+    card = _card_of(cards, path, task, len(position))
+    return Rated(own, card.model_copy(update={"notes": (*card.notes, *_trained_on(rows))}))
+
+
+def _trained_on(rows: pa.Table) -> list[str]:
+    """A note where the file says that evaluated items are training items."""
+    splits = rows["split"].to_pylist() if "split" in rows.column_names else []
+    n = splits.count("train")
+    return [f"{n} of the {len(rows)} evaluated items are training items, by the file's split column."] if n else []
+
+
+def _refuse_other_labels(path: Path, rows: pa.Table, dataset: Dataset) -> None:
+    """Equal ids are not enough: two data sets may both count from 000001.
+
+    The file's classes may stand in another order, so labels must agree one to one, not be equal.
+    """
+    if "label" not in rows.column_names:
+        return
+    known = [label for label in rows["label"].to_pylist() if label is not None and label >= 0]
+    pairs = {(theirs, item.label) for item, theirs in zip(dataset.items, known, strict=False)}
+    if len(known) == len(dataset) and not len({t for t, _ in pairs}) == len({m for _, m in pairs}) == len(pairs):
+        raise DataError(
+            f"{path} groups the items into other classes than the data does: it rates another data set. "
+            "Rate this one with `gapshift calibrate --data DIR --out DIR`."
+        )
+
+
+def _cast(path: Path, rows: pa.Table, name: str) -> pa.ChunkedArray:
+    try:
+        column = rows[name].cast(ITEM_SCHEMA.field(name).type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"{path}: the column {name!r} holds no numbers: {error}.") from error
+    if name == "level" and not set(column.to_pylist()) <= {*LEVELS, None}:
+        raise DataError(f"{path}: the column 'level' holds other values than 1-5.")
+    return column
+
+
+def _card_of(cards: Sequence[CalibrationCard], path: Path, task: str, items: int) -> CalibrationCard:
+    """The file's own card under the name of this run's task, or one that says that there is none."""
+    if cards:
+        return cards[0].model_copy(update={"task": task})
+    return CalibrationCard(
+        task=task,
+        engine="given",
+        items=items,
+        responders=0,
+        source=path.name,
+        notes=("The file holds no calibration card; gapshift cannot say how reliable its levels are.",),
+    )
 
 
 def rate(
@@ -137,6 +196,7 @@ def rate(
         classes=len(dataset.classes),
         seed=seed,
         progress=lambda done, total: reporter.progress("responders", done, total),
+        note=reporter.note,
         cache=cache_folder() / "responders",
     )
     calibration = calibrate(
@@ -161,7 +221,7 @@ def _with_unrated(calibration: Calibration, dataset: Dataset, rated: Sequence[It
 
 def _responder_images(dataset: Dataset, contract: Preprocessing) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Small images for the responders, shape (n readable, C, H, W), and which items are readable."""
-    height, width = (min(side, _RESPONDER_SIDE) for side in contract.resize.size)
+    height, width = (min(side, RESPONDER_SIDE) for side in contract.resize.size)
     small = Preprocessing(
         color="L" if contract.color == "L" else "RGB", resize=Resize(size=(height, width)), mean=(0.5,), std=(0.25,)
     )

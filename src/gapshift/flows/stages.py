@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +18,21 @@ from gapshift.domains.vision import prepare
 from gapshift.errors import DataError, UnreadableItemError
 from gapshift.export.bundle import Answers, Mix, Origin, export_bundle
 from gapshift.flows.data import TEST, TRAIN, study_splits
-from gapshift.flows.judging import read_rated, write_rated
-from gapshift.flows.levels import Rated, rate
+from gapshift.flows.levels import Rated, rate, read_rated, write_rated
 from gapshift.flows.reporting import Reporter
 from gapshift.flows.study_settings import StudySettings
 from gapshift.records import write_text
 from gapshift.schema import Bundle, Contract, Item, ModelInterface, digest
 from gapshift.settings import validate
 from gapshift.train.checkpoint import load_checkpoint, save_checkpoint
-from gapshift.train.loop import fit
+from gapshift.train.data import choose_device
+from gapshift.train.loop import Fit, fit
 from gapshift.train.models import ModelSpec, build_spec
+from gapshift.train.pool import in_parallel
 from gapshift.train.predict import scores
 from gapshift.train.regimes import mix, sampler
+from gapshift.train.responders import VERSION as RESPONDERS_VERSION
+from gapshift.train.settings import TrainingSettings
 from gapshift.workspace import Workspace
 
 
@@ -84,7 +89,7 @@ def calibrate_items(workspace: Workspace, settings: StudySettings, data: StudyDa
     """Rate every item, training and held-out on the same level edges."""
     reporter.stage("calibrate")
     key = _calibration_key(settings, data)
-    if not workspace.is_done("calibrate", key):
+    if not workspace.is_done("calibrate", key, workspace.items_path):
         rated = rate(
             data.dataset,
             settings.preprocessing,
@@ -101,16 +106,20 @@ def calibrate_items(workspace: Workspace, settings: StudySettings, data: StudyDa
 def train_runs(
     workspace: Workspace, settings: StudySettings, data: StudyData, rated: Rated, reporter: Reporter
 ) -> None:
-    """Train every family × regime × seed that has no checkpoint yet."""
+    """Train every family × regime × seed that has no checkpoint yet, on the CPU as many at once as it has cores."""
     reporter.stage("train")
     runs = model_runs(settings)
-    for done, run in enumerate(runs):
-        reporter.progress(f"training {run.name}", done, len(runs))
-        key = _training_key(settings, data, run)
-        if not workspace.is_done(f"train-{run.name}", key):
-            _train(workspace, settings, data, rated, run)
-            workspace.mark_done(f"train-{run.name}", key)
-    reporter.progress("trained", len(runs), len(runs))
+    keys = {run: _training_key(settings, data, rated, run) for run in runs}
+    todo = [run for run in runs if not workspace.is_done(f"train-{run.name}", keys[run], *_trained(workspace, run))]
+    rows, levels = _training_rows(data, rated)
+    images, labels = torch.from_numpy(data.images[rows]), torch.from_numpy(data.labels[rows])
+    tasks = [_training_task(settings, data, run, images, labels, levels) for run in todo]
+    reporter.progress("trained", len(runs) - len(todo), len(runs))
+    with closing(in_parallel(tasks)) as results:
+        for done, (run, trained) in enumerate(zip(todo, results, strict=True), start=len(runs) - len(todo) + 1):
+            _keep(workspace, run, trained)
+            workspace.mark_done(f"train-{run.name}", keys[run])
+            reporter.progress(f"trained {run.name}", done, len(runs))
 
 
 def export_runs(
@@ -121,9 +130,10 @@ def export_runs(
     runs, bundles = model_runs(settings), []
     for done, run in enumerate(runs):
         reporter.progress(f"exporting {run.name}", done, len(runs))
-        key = digest(["export", _training_key(settings, data, run), settings.preprocessing.model_dump(mode="json")])
-        card = workspace.bundles / f"{run.name}.json"
-        if not workspace.is_done(f"export-{run.name}", key):
+        key = digest(["export", _training_key(settings, data, rated, run)])
+        card, model = (workspace.bundles / f"{run.name}{suffix}" for suffix in (".json", ".onnx"))
+        outputs = (card, model, workspace.answers_path(run.name), workspace.mix_path(run.name))
+        if not workspace.is_done(f"export-{run.name}", key, *outputs):
             write_text(card, _export(workspace, settings, data, rated, run).model_dump_json(indent=1) + "\n")
             workspace.mark_done(f"export-{run.name}", key)
         bundles.append(validate(Bundle, json.loads(card.read_text(encoding="utf-8")), str(card)))
@@ -137,27 +147,47 @@ def model_runs(settings: StudySettings) -> list[ModelRun]:
     return [ModelRun(family, regime, seed) for family, regime, seed in grid]
 
 
-def _train(workspace: Workspace, settings: StudySettings, data: StudyData, rated: Rated, run: ModelRun) -> None:
-    rows, levels = _training_rows(data, rated)
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """A trained network, what builds it again, how it was trained and what that took."""
+
+    model: torch.nn.Module
+    spec: ModelSpec
+    training: TrainingSettings
+    fit: Fit
+
+
+def _training_task(
+    settings: StudySettings,
+    data: StudyData,
+    run: ModelRun,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    levels: NDArray[np.int64],
+) -> Callable[[], _Trained]:
+    """One run, ready to train on any thread: its network is built here, since that borrows torch's global generator."""
     spec = _spec(settings, data, run)
     training = settings.training.model_copy(update={"family": run.family})
-    model = build_spec(spec, seed=run.seed)
-    fitted = fit(
-        model,
-        torch.from_numpy(data.images[rows]),
-        torch.from_numpy(data.labels[rows]),
-        _draws(settings, levels, run),
-        training,
-        seed=run.seed,
-    )
-    save_checkpoint(_checkpoint(workspace, run), model, spec, training)
-    log = {"device": fitted.device, "dtype": fitted.dtype, "seconds": fitted.seconds, "losses": fitted.losses.tolist()}
-    write_text(_checkpoint(workspace, run).with_suffix(".json"), json.dumps(log))
+    model, draws = build_spec(spec, seed=run.seed), _draws(settings, levels, run)
+
+    def train() -> _Trained:
+        return _Trained(model, spec, training, fit(model, images, labels, draws, training, seed=run.seed))
+
+    return train
+
+
+def _keep(workspace: Workspace, run: ModelRun, trained: _Trained) -> None:
+    weights, log = _trained(workspace, run)
+    save_checkpoint(weights, trained.model, trained.spec, trained.training)
+    fitted = trained.fit
+    text = {"device": fitted.device, "dtype": fitted.dtype, "seconds": fitted.seconds, "losses": fitted.losses.tolist()}
+    write_text(log, json.dumps(text))
 
 
 def _export(workspace: Workspace, settings: StudySettings, data: StudyData, rated: Rated, run: ModelRun) -> Bundle:
-    model, _, training = load_checkpoint(_checkpoint(workspace, run))
-    log = json.loads(_checkpoint(workspace, run).with_suffix(".json").read_text(encoding="utf-8"))
+    weights, log_file = _trained(workspace, run)
+    model, _, training = load_checkpoint(weights)
+    log = json.loads(log_file.read_text(encoding="utf-8"))
     train, levels = _training_rows(data, rated)
     test = data.rows(TEST)
     asked = np.concatenate([test, train])
@@ -182,8 +212,10 @@ def _export(workspace: Workspace, settings: StudySettings, data: StudyData, rate
     )
 
 
-def _checkpoint(workspace: Workspace, run: ModelRun) -> Path:
-    return workspace.root / "checkpoints" / f"{run.name}.pt"
+def _trained(workspace: Workspace, run: ModelRun) -> tuple[Path, Path]:
+    """Where a run's weights and its training log lie."""
+    folder = workspace.root / "checkpoints"
+    return folder / f"{run.name}.pt", folder / f"{run.name}.json"
 
 
 def _spec(settings: StudySettings, data: StudyData, run: ModelRun) -> ModelSpec:
@@ -223,10 +255,11 @@ def _contract(settings: StudySettings, data: StudyData) -> Contract:
 
 def _calibration_key(settings: StudySettings, data: StudyData) -> str:
     shared = settings.model_dump(mode="json", include={"name", "seed", "data", "preprocessing", "calibration"})
-    return digest([shared, data.dataset.digest(), sorted(data.roles.items())])
+    device = choose_device("auto").type
+    return digest([shared, data.dataset.digest(), sorted(data.roles.items()), RESPONDERS_VERSION, device])
 
 
-def _training_key(settings: StudySettings, data: StudyData, run: ModelRun) -> str:
-    return digest(
-        [_calibration_key(settings, data), settings.training.model_dump(mode="json"), run.name, torch.__version__]
-    )
+def _training_key(settings: StudySettings, data: StudyData, rated: Rated, run: ModelRun) -> str:
+    shared = settings.model_dump(mode="json", include={"data", "preprocessing", "training", "seed"})
+    levels = sorted(rated.strata().items())
+    return digest([shared, data.dataset.digest(), levels, run.name, torch.__version__, choose_device("auto").type])

@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from gapshift.domains.base import Dataset
+from gapshift.envs.catalog import choose
 from gapshift.errors import UnknownNameError, WorkspaceError
-from gapshift.flows.check import selected
-from gapshift.flows.data import TEST, TRAIN, absolute, quantiser_items, with_role
+from gapshift.flows.data import TEST, TRAIN, absolute, quantiser_items, study_splits, with_role
 from gapshift.flows.judging import report, run_cells
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.stages import StudyData, calibrate_items, export_runs, read_data, train_runs
@@ -27,10 +28,14 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 def save_settings(workspace: Workspace, settings: StudySettings) -> None:
-    """Keep the study's settings in its run folder.
+    """Keep the study's settings in its run folder, once its data and environments are known to exist.
 
-    Raises WorkspaceError when the folder holds another study.
+    Raises WorkspaceError when the folder holds another run, DataError or UnknownNameError
+    for settings that cannot work.
     """
+    study_splits(settings.data, settings.seed)
+    planned_environments(settings)
+    workspace.refuse_other_command("study")
     settings = settings.model_copy(update={"data": absolute(settings.data)})
     path = workspace.root / "study.json"
     if path.exists() and (changed := _changed_keys(read_settings(workspace), settings)):
@@ -58,7 +63,13 @@ def study(
 
     Returns the summary and the reports' paths after the last stage, else None.
     """
-    reporter = reporter or Silent()
+    with workspace.lock():
+        return _study(workspace, reporter or Silent(), until, debug)
+
+
+def _study(
+    workspace: Workspace, reporter: Reporter, until: Stage, debug: bool
+) -> tuple[dict[str, Any], dict[str, Path]] | None:
     settings = read_settings(workspace)
     environments = planned_environments(settings)
     data = read_data(settings)
@@ -69,11 +80,12 @@ def study(
     if until == "train":
         return None
     bundles = export_runs(workspace, settings, data, rated, reporter)
-    plan = _plan(settings, bundles, environments)
+    judged = with_role(data.dataset, data.roles, TEST)
+    plan = _plan(settings, bundles, environments, judged)
     workspace.write_plan(plan)
     if until == "export":
         return None
-    run_cells(workspace, plan, *evaluation_sets(data, settings.seed), reporter, debug)
+    run_cells(workspace, plan, judged, _quantiser_set(data, settings.seed), reporter, debug)
     return report(workspace, reporter) if until == "report" else None
 
 
@@ -83,28 +95,30 @@ def planned_environments(settings: StudySettings) -> tuple[Environment, ...]:
     Raises UnknownNameError for a name that does not exist.
     """
     wanted = settings.evaluation
-    everything = {e.name: e for e in selected((), (), wanted.environment_file)}
+    everything = {e.name: e for e in choose((), (), wanted.environment_file)}
     for name in wanted.deployments:
         if name not in everything:
             raise UnknownNameError("deployment", name, everything, "`gapshift envs list` describes them.")
-    chosen = selected(wanted.environments, wanted.groups, wanted.environment_file)
+    chosen = choose(wanted.environments, wanted.groups, wanted.environment_file)
     names = {environment.name for environment in chosen} | set(wanted.deployments)
     return tuple(environment for name, environment in everything.items() if name in names)
 
 
-def evaluation_sets(data: StudyData, seed: int) -> tuple[Any, Any]:
-    """The judged items, and the training items that a static quantiser calibrates on."""
+def _quantiser_set(data: StudyData, seed: int) -> Dataset:
+    """The training items that a static quantiser calibrates on."""
     training = with_role(data.dataset, data.roles, TRAIN)
     chosen = quantiser_items(training.items, seed)
-    calibration = training.subset([i for i, item in enumerate(training.items) if item.id in chosen])
-    return with_role(data.dataset, data.roles, TEST), calibration
+    return training.subset([i for i, item in enumerate(training.items) if item.id in chosen])
 
 
-def _plan(settings: StudySettings, bundles: tuple[Bundle, ...], environments: tuple[Environment, ...]) -> RunPlan:
+def _plan(
+    settings: StudySettings, bundles: tuple[Bundle, ...], environments: tuple[Environment, ...], judged: Dataset
+) -> RunPlan:
     evaluation = settings.evaluation
     return RunPlan(
         command="study",
         data=settings.data,
+        items=judged.digest(),
         bundles=bundles,
         environments=environments,
         deployments=evaluation.deployments,

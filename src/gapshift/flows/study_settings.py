@@ -7,10 +7,12 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from gapshift.domains.open import is_built_in
 from gapshift.errors import UnknownNameError
 from gapshift.flows.levels import CalibrationSettings
 from gapshift.schema import DataSource, Frozen, Preprocessing
 from gapshift.settings import read_toml, validate
+from gapshift.train.models import FAMILIES
 from gapshift.train.regimes import REGIMES
 from gapshift.train.settings import TrainingSettings
 
@@ -40,11 +42,29 @@ class StudySettings(Frozen):
     data: DataSource
     preprocessing: Preprocessing
     calibration: CalibrationSettings = CalibrationSettings()
-    families: tuple[str, ...] = ("cnn",)
-    regimes: tuple[str, ...] = ("easy-only", "hard-only", "curriculum", "random")
+    families: tuple[str, ...] = Field(default=("cnn",), min_length=1)
+    regimes: tuple[str, ...] = Field(default=("easy-only", "hard-only", "curriculum", "random"), min_length=1)
     seeds: Annotated[int, Field(ge=3)] = 3
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @field_validator("preprocessing")
+    @classmethod
+    def _networks_take_it(cls, preprocessing: Preprocessing) -> Preprocessing:
+        if (preprocessing.layout, preprocessing.dtype) != ("NCHW", "float32"):
+            raise ValueError(
+                f"a study trains on layout 'NCHW' and dtype 'float32', not {preprocessing.layout!r} and "
+                f"{preprocessing.dtype!r}"
+            )
+        return preprocessing
+
+    @field_validator("families")
+    @classmethod
+    def _families_exist(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        for family in families:
+            if family not in FAMILIES:
+                raise ValueError(str(UnknownNameError("model family", family, FAMILIES)))
+        return families
 
     @field_validator("regimes")
     @classmethod
@@ -63,7 +83,7 @@ def read_study(path: Path) -> StudySettings:
     settings = validate(StudySettings, read_toml(path), str(path))
     data, evaluation = settings.data, settings.evaluation
     beside = path.parent / data.source
-    if beside.exists():
+    if beside.exists() and not is_built_in(data.source):
         data = data.model_copy(update={"source": str(beside.resolve())})
     if evaluation.environment_file:
         file = (path.parent / evaluation.environment_file).resolve()

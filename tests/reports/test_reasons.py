@@ -1,0 +1,72 @@
+"""A run's reasons: what differs by seed or environment alone shares a line."""
+
+from gapshift.reports.judge import judge
+
+
+def test_environments_of_a_bundle_share_a_reason(builder):
+    for name in ("off", "one-thread"):
+        builder.environment(name)
+        builder.cell(name, builder.answers(moved={5: 1}))
+    builder.cell("reference", builder.answers())
+    summary = judge(builder.finish())
+    assert len(summary["reasons"]) == 1
+    assert summary["reasons"][0].startswith("FAIL: m in off, one-thread, level 5: 1 of 600 predictions change")
+
+
+def over_seeds(builder, answers, kind="lossy", blocked=(), **plan):
+    """A regime of several seeds in one named environment; ``answers`` holds one cell's changes for each seed."""
+    builder.environment("int8", kind)
+    for seed, changes in enumerate(answers):
+        name = builder.bundle(f"cnn-easy-only-s{seed}", regime="easy-only", seed=seed, family="cnn")
+        builder.cell("reference", builder.answers(), bundle=name)
+        if seed not in blocked:
+            builder.cell("int8", builder.answers(**changes), bundle=name)
+    return judge(builder.finish(deployments=("int8",), **plan))["reasons"]
+
+
+def test_seeds_share_a_reason_with_the_worst_ones_numbers(builder):
+    reasons = over_seeds(builder, [{"lost": {5: n}} for n in (60, 72, 66)])
+    assert len(reasons) == 1
+    assert reasons[0].startswith(
+        "FAIL: cnn-easy-only (seeds 0, 1, 2) in int8, level 5: accuracy drops by 10.00 to 12.00 pp; worst is seed 1: "
+        "accuracy drops by 12.00 pp (95% interval 9.64 to 14.84), margin 2 pp; Holm-adjusted p = "
+    )
+
+
+def test_seeds_of_another_verdict_or_level_keep_their_own_line(builder):
+    reasons = over_seeds(builder, [{"lost": {5: 60}}, {"lost": {5: 12}, "gained": {5: 8}}, {"lost": {4: 60}}])
+    assert [reason.split(":", 2)[1] for reason in reasons] == [
+        " cnn-easy-only-s0 in int8, level 5",
+        " cnn-easy-only-s2 in int8, level 4",
+        " cnn-easy-only-s1 in int8, level 5",
+    ]
+
+
+def test_undecided_seeds_say_which_needs_the_most_items(builder):
+    (reason,) = over_seeds(builder, [{"lost": {5: 12}, "gained": {5: 8}}, {"lost": {5: 14}, "gained": {5: 6}}])
+    assert "accuracy drops by 0.67 to 1.33 pp; furthest from a decision is seed 1: accuracy drops by 1.33 pp" in reason
+
+
+def test_seeds_share_what_changed_in_an_equivalent_environment(builder):
+    (reason,) = over_seeds(builder, [{"moved": {5: 1}}, {"moved": {5: 4}}], kind="equivalent")
+    assert "level 5: 1 to 4 predictions change outside ties; worst is seed 1: 4 of 600 predictions change" in reason
+
+
+def test_seeds_share_what_blocks_them(builder):
+    reasons = over_seeds(builder, [{}] * 4, blocked=(1, 3))
+    assert reasons == ["ERROR: cnn-easy-only (seeds 1, 3) in int8: did not run"]
+
+
+def test_seeds_share_a_floor(builder):
+    builder.environment("int8", "lossy")
+    for seed, right in enumerate((0.1, 0.11)):
+        accuracy = {1: 0.98, 2: 0.95, 3: 0.9, 4: 0.8, 5: right}
+        name = builder.bundle(f"easy.{seed}", regime="easy-only", seed=seed)
+        builder.cell("reference", builder.answers(accuracy), bundle=name)
+        builder.cell("int8", builder.answers(accuracy, lost={5: 30}, gained={5: 30}), bundle=name)
+    summary = judge(builder.finish(deployments=("int8",)))
+    assert summary["reasons"][1] == (
+        "NO DATA: easy (seeds 0, 1) in int8, level 5: floor: reference accuracy 10.0 to 11.0%, chance 10.0%, so "
+        "nothing is left to lose"
+    )
+    assert "(easy (seeds 0, 1) level 5)" in summary["headline"]
