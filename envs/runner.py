@@ -48,6 +48,10 @@ CALIBRATED_FORMATS = ("int8-qdq",)
 _PREPARED = ".prepared"
 
 
+_LIKE_PROBABILITIES = (
+    "the outputs look like probabilities and the contract calls them logits: predictions hold, confidences and ECE "
+    "do not (set model.output_kind)"
+)
 _SLAB = 1024
 """Items whose scores are turned into records at once: few enough for flat memory."""
 
@@ -202,15 +206,14 @@ class _Run:
         judged, calibration = self._preparers_for(cell.bundle)
         effect = self._effect(cell, judged)
         prepared = judged.prepared(cell.deployment.preprocessing)
-        notes = [effect, self._unreadable(prepared)]
         rows = self._rows(cell.environment)
         model = self._model(cell, calibration)
         with open_runtime(cell.deployment.runtime, model, cell.bundle.contract) as session:
             execution = truth(session, model, cell.deployment.precision, cell.deployment.runtime)
-            records, seconds = self._predict(cell, prepared, rows, session.predict)
+            records, seconds, kind = self._predict(cell, prepared, rows, session.predict)
         info = self._header(
             cell,
-            reason="; ".join(note for note in notes if note),
+            reason="; ".join(note for note in (effect, kind, self._unreadable(prepared)) if note),
             execution=execution,
             seconds=seconds,
             items_per_second=len(rows) / seconds if seconds > 0 else 0.0,
@@ -311,13 +314,13 @@ class _Run:
         prepared: Prepared,
         rows: NDArray[np.intp],
         predict: Callable[[NDArray[np.generic]], NDArray[np.floating]],
-    ) -> tuple[Records, float]:
-        """Records in item order, and the seconds spent in inference."""
+    ) -> tuple[Records, float, str]:
+        """Records in item order, the seconds of inference, and a note where outputs look like another kind."""
         items, contract = self._matrix.dataset.items, cell.bundle.contract.model
         readable = rows[prepared.readable[rows]]
         size = cell.deployment.runtime.batch_size
         slab = size * max(1, _SLAB // size)
-        timed, parts = _Timed(predict), []
+        timed, parts, like_probabilities = _Timed(predict), [], True
         for begin in range(0, len(readable), slab):
             some = readable[begin : begin + slab]
             scores = np.concatenate([timed(prepared.tensor[some[s : s + size]]) for s in range(0, len(some), size)])
@@ -326,11 +329,18 @@ class _Run:
                     f"The model gives {scores.shape[1]} scores an item; its contract names {len(contract.labels)} "
                     "labels. Correct the contract's model.labels."
                 )
+            like_probabilities = like_probabilities and _sum_to_one(scores)
             parts.append(records_from_scores([items[i] for i in some], scores, contract.output_kind == "probabilities"))
         unreadable = rows[~prepared.readable[rows]]
         parts.append(unanswered([items[i] for i in unreadable], "unreadable"))
         order = np.argsort(np.concatenate([readable, unreadable]), kind="stable")
-        return concatenate(parts).take(order), timed.seconds
+        odd = contract.output_kind == "logits" and like_probabilities and len(readable) > 0
+        return concatenate(parts).take(order), timed.seconds, _LIKE_PROBABILITIES if odd else ""
+
+
+def _sum_to_one(scores: NDArray[np.floating]) -> bool:
+    """Whether every row looks like a softmax's."""
+    return bool(((scores >= 0) & (scores <= 1)).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
 
 
 class _Timed:

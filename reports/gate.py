@@ -15,7 +15,14 @@ from typing import TypeVar
 from gapshift.reports.counts import Counts
 from gapshift.reports.floor import at_floor, chance, safe_by_churn
 from gapshift.reports.order import worst
-from gapshift.reports.statistics import Estimate, holm, items_to_decide, score_test, tango_interval
+from gapshift.reports.statistics import (
+    Estimate,
+    holm,
+    items_for_zero,
+    items_to_decide,
+    score_test,
+    tango_interval,
+)
 from gapshift.schema import Verdict
 
 EXIT_CODES: Mapping[str, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "ERROR": 4, "NO DATA": 4}
@@ -76,7 +83,8 @@ def items_needed(counts: Counts, rule: Rule, family: int) -> int | None:
 def judge_band(counts: Counts, equivalent: bool, p_adjusted: float | None, rule: Rule, family: int) -> BandVerdict:
     """The verdict of one band, whose p was adjusted over a family of that many planned tests.
 
-    ``equivalent`` also demands that no prediction changes outside ties.
+    ``equivalent`` also demands that no prediction changes outside ties. A level with too few
+    items to certify the margin at all is INCONCLUSIVE, whether or not it looks like a floor.
     """
     if counts.n == 0:
         return BandVerdict("NO DATA", "no items")
@@ -86,7 +94,8 @@ def judge_band(counts: Counts, equivalent: bool, p_adjusted: float | None, rule:
     drop = describe_drop(interval, rule)
     if p_adjusted is not None and p_adjusted < rule.alpha:
         return BandVerdict("FAIL", f"{drop}; Holm-adjusted p = {p_adjusted:.2g}")
-    if at_floor(counts, rule.margin):
+    too_few = counts.n < items_for_zero(rule.margin, rule.level) and interval.high >= rule.margin
+    if at_floor(counts, rule.margin) and not too_few:
         return _judge_floor(counts, rule)
     if interval.high < rule.margin:
         return BandVerdict("PASS", drop)

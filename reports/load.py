@@ -20,7 +20,7 @@ from gapshift.schema import TIE_GAP, CalibrationCard, CellInfo
 from gapshift.workspace import Workspace
 
 UNREADABLE_SHARE = 0.001
-"""More unreadable items than this share of all items is an ERROR."""
+"""More items than this share that cannot be read, or that break the reference itself, are an ERROR."""
 STATUSES = ("ok", "nan_output", "unreadable", "error")
 ALL_LEVELS = (1, 2, 3, 4, 5)
 
@@ -198,6 +198,12 @@ def reference_of(cell: Cell, items: RatedItems) -> Reference | str:
     unrated = int(((level == 0) & (records.status != "unreadable")).sum())
     if unrated:
         problems.append(f"{unrated} of {len(records)} judged items have no level in items.parquet; calibrate them")
+    broken = records.status == "nan_output"
+    if broken.sum() > UNREADABLE_SHARE * len(records):
+        problems.append(
+            f"the reference itself puts out non-finite scores for {_counted(broken, records)} of {len(records)} "
+            "(at most 0.1% may be): the model is broken there, or its contract is wrong"
+        )
     if items.index.duplicates:
         problems.append(f"items.parquet holds {items.index.duplicates} doubled ids")
     return Reference(
@@ -274,7 +280,8 @@ def pair(reference: Reference, records: Records, subsample: bool) -> Pairing:
         problems.append(f"{other_label} items have another label than in the reference: the data changed in between")
     unread = reference.records.status[mine] == "unreadable"
     if unread.sum() > UNREADABLE_SHARE * len(mine):
-        problems.append(f"{unread.sum()} of {len(mine)} items are unreadable (at most 0.1% may be)")
+        found = _counted(unread, records.take(theirs))
+        problems.append(f"{found} of {len(mine)} cannot be read (at most 0.1% may be)")
     keep = reference.answered[mine] & ~_unscored(records)[theirs] & (reference.level[mine] > 0)
     pairs = _pairs(reference, records, mine[keep], theirs[keep])
     return Pairing(pairs, tuple(problems), _remarks(reference.records, records, mine, theirs), int(unread.sum()))
@@ -297,16 +304,22 @@ def _pairs(reference: Reference, records: Records, mine: Indices, theirs: Indice
 
 
 def _remarks(before: Records, after: Records, mine: Indices, theirs: Indices) -> tuple[str, ...]:
-    counts = (
-        ((after.status[theirs] == "nan_output").sum(), "had non-finite outputs here and count as wrong"),
-        ((before.status[mine] == "nan_output").sum(), "had non-finite outputs in the reference and count as wrong"),
-        ((before.status[mine] == "unreadable").sum(), "are unreadable and stand outside the pairs"),
-        (
-            ((after.status[theirs] == "unreadable") & (before.status[mine] != "unreadable")).sum(),
-            "are unreadable here alone and count as wrong",
-        ),
+    """What a reader must know of a cell's items, each with the first item's id."""
+    old, new = before.take(mine), after.take(theirs)
+    masks = (
+        (new.status == "nan_output", "with non-finite outputs here, judged as wrong"),
+        (old.status == "nan_output", "with non-finite outputs in the reference, judged as wrong"),
+        (old.status == "unreadable", "that cannot be read, outside the pairs"),
+        ((new.status == "unreadable") & (old.status != "unreadable"), "unreadable here alone, judged as wrong"),
     )
-    return tuple(f"{count} items {text}" for count, text in counts if count)
+    return tuple(f"{_counted(mask, new)} {text}" for mask, text in masks if mask.any())
+
+
+def _counted(mask: Bools, records: Records) -> str:
+    """How many items, and the first of them."""
+    n = int(mask.sum())
+    first = str(records.item_id[int(np.flatnonzero(mask)[0])])
+    return f"1 item ({first!r})" if n == 1 else f"{n} items ({first!r} first)"
 
 
 def sums(position: NDArray[Any], size: int, weights: NDArray[Any] | None = None) -> Floats:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from gapshift.reports.counts import count
+from gapshift.reports.floor import chance
 from gapshift.reports.gate import Band
 from gapshift.reports.merging import Finding, bundle_words, kin, merged_reason
 from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredRun
+from gapshift.reports.statistics import wilson
 from gapshift.reports.verdicts import JudgedCell, level_words
 from gapshift.schema import Bundle, Verdict
 
@@ -24,7 +27,35 @@ def explain_run(cells: list[JudgedCell]) -> list[str]:
         *_bands(gated, "INCONCLUSIVE"),
         *_blocked(gated, "NO DATA"),
         *_bands(gated, "NO DATA"),
+        *(f"NOTE: {text}" for text in no_better_than_chance(gated)),
+        *_remarks(gated),
     ]
+
+
+def _remarks(cells: list[JudgedCell]) -> Iterator[str]:
+    """Broken answers of cells that were judged all the same, one line for the environments that share one."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        for remark in cell.measured.remarks if cell.measured.blocked is None else ():
+            lines.setdefault((cell.measured.bundle.name, remark), []).append(cell.measured.environment.name)
+    for (bundle, remark), names in lines.items():
+        yield f"NOTE: {bundle} in {', '.join(names)}: {remark}"
+
+
+def no_better_than_chance(cells: Iterable[JudgedCell]) -> list[str]:
+    """Bundles whose reference is not seen to beat the commonest label: their contract may be wrong."""
+    found: dict[str, str] = {}
+    for cell in cells:
+        pairs = cell.measured.pairs
+        if pairs is None or not len(pairs) or cell.measured.bundle.name in found:
+            continue
+        counts = count(pairs)
+        if wilson(counts.right, counts.n).low <= chance(counts):
+            share = f"{counts.right / counts.n:.1%} against {chance(counts):.1%}"
+            found[cell.measured.bundle.name] = (
+                f"the reference of {cell.measured.bundle.name} is no better than chance ({share})"
+            )
+    return [f"{text}: check its contract's labels and preprocessing" for text in found.values()]
 
 
 def _bands(cells: list[JudgedCell], verdict: Verdict) -> Iterator[str]:
@@ -82,6 +113,7 @@ def headline(run: MeasuredRun, verdict: Verdict, cells: list[JudgedCell]) -> str
     gated = [cell for cell in cells if cell.measured.gated]
     only_levels = verdict == "INCONCLUSIVE" and worst(cell.verdict for cell in gated) == "PASS"
     parts = [_only_levels(gated) if only_levels else _summary(verdict, gated), *_left_out(gated)]
+    parts += no_better_than_chance(gated)[:1]
     if not run.plan.deployments:
         parts.append("no deployment is named, so only what should change nothing is gated")
     return f"{verdict}: {'; '.join(parts)}."
@@ -106,7 +138,7 @@ def _summary(verdict: Verdict, gated: list[JudgedCell]) -> str:
         return "nothing is gated"
     share = f"{sum(cell.verdict == verdict for cell in gated)} of {_plural(len(gated), 'gated cell')}"
     words = {
-        "PASS": f"all of {_plural(len(gated), 'gated cell')} stay below the margin at every judged level",
+        "PASS": f"the drop stays below the margin at every judged level of {_plural(len(gated), 'gated cell')}",
         "FAIL": f"{share} fail; worst is {_worst_place(gated)}",
         "ERROR": f"{share} could not be judged for an error",
         "INCONCLUSIVE": f"{share} need more items to decide",

@@ -49,7 +49,7 @@ def _row(regime: Regime, peers: list[Regime], rule: Rule) -> Json:
     accuracy = np.array([member.accuracy for member in members])
     best = best_regimes(peers)
     study = STUDY_RANGES_PP.get(regime.name)
-    level_e = {str(k): _e(accuracy[:, k - 1], variance[k - 1], rule) for k in ALL_LEVELS}
+    level_e = {str(k): _accuracy(accuracy[:, k - 1], variance[k - 1], rule) for k in ALL_LEVELS}
     return {
         "domain": regime.domain,
         "task": regime.task,
@@ -59,9 +59,9 @@ def _row(regime: Regime, peers: list[Regime], rule: Rule) -> Json:
         "g1_pp": _e(g1(members), train_variance + _weighted(EVEN, variance), rule, 100),
         "memorisation_pp": _e(memorisation(members), train_variance + _weighted(mix, variance), rule, 100),
         "shift_pp": _e(shift(members), _weighted(mix - EVEN, variance), rule, 100),
-        "train_accuracy": _e(_train_accuracy(members), train_variance, rule),
+        "train_accuracy": _accuracy(_train_accuracy(members), train_variance, rule),
         "training_mix": {str(k): float(w) if np.isfinite(w) else None for k, w in zip(ALL_LEVELS, mix, strict=True)},
-        "test_accuracy": {"all": _e(accuracy.mean(axis=1), _weighted(EVEN, variance), rule), **level_e},
+        "test_accuracy": {"all": _accuracy(accuracy.mean(axis=1), _weighted(EVEN, variance), rule), **level_e},
         "g2_pp": _e(accuracy[:, 0] - accuracy[:, 4], variance[0] + variance[4], rule, 100),
         "g3_pp": _g3(regime, best, rule),
         "g3_best": [found.name if found else None for found in best],
@@ -76,6 +76,12 @@ def _e(per_seed: Floats, variance: float, rule: Rule, scale: float = 1.0) -> Jso
     if not np.isfinite(variance):
         return None
     return interval_json(over_seeds_and_items(per_seed, float(variance), rule.level), scale)
+
+
+def _accuracy(per_seed: Floats, variance: float, rule: Rule) -> Json | None:
+    """``_e`` of a share: its interval ends at 0 and 1."""
+    found = _e(per_seed, variance, rule)
+    return found and {name: min(max(value, 0.0), 1.0) for name, value in found.items()}
 
 
 def _note(regime: Regime) -> str:

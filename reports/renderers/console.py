@@ -116,5 +116,5 @@ def status_word(row: EnvironmentRow) -> str:
 
 def _legend(summary: Json) -> Text:
     bundles = len({str(cell.get("bundle")) for cell in summary.get("cells") or ()})
-    over = f", mean over {bundles} bundles" if bundles > 1 else ""
-    return Text(f"Drops in percentage points{over}; tilt = L5 - L1; * at the floor; - not measured.")
+    over, some = (f", mean over {bundles} bundles", " in some bundle") if bundles > 1 else ("", "")
+    return Text(f"Drops in percentage points{over}; tilt = L5 - L1; * at the floor{some}; - not measured.")

@@ -61,13 +61,13 @@ def _weights(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return rng.normal(size=(inputs, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
 
 
-def _model(path: Path, seed: int = 0, log: bool = False) -> Path:
-    """Flatten → Gemm (→ Log, which gives NaN for what is negative), dynamic batch."""
+def _model(path: Path, seed: int = 0, last: str = "") -> Path:
+    """Flatten → Gemm (→ ``last``: Log gives NaN for what is negative, Softmax probabilities), dynamic batch."""
     weights, bias = _weights(seed)
     nodes = [
         helper.make_node("Flatten", ["input"], ["flat"], name="flatten"),
-        helper.make_node("Gemm", ["flat", "w", "b"], ["linear" if log else "logits"], name="gemm"),
-        *([helper.make_node("Log", ["linear"], ["logits"], name="log")] if log else []),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["linear" if last else "logits"], name="gemm"),
+        *([helper.make_node(last, ["linear"], ["logits"], name="last")] if last else []),
     ]
     graph = helper.make_graph(
         nodes,
@@ -382,7 +382,7 @@ def test_data_of_which_nothing_can_be_read_is_all_unreadable(
 
 
 def test_outputs_that_are_not_finite_are_recorded(workspace: Workspace, matrix: Matrix, tmp_path: Path) -> None:
-    evaluate(workspace, replace(matrix, bundles=(_bundle(_model(tmp_path / "log.onnx", log=True)),), environments=()))
+    evaluate(workspace, replace(matrix, bundles=(_bundle(_model(tmp_path / "log.onnx", last="Log")),), environments=()))
     info, records = _cell(workspace, "reference")
     data, how = matrix.dataset, matrix.bundles[0].contract.preprocessing
     weights, bias = _weights()
@@ -393,6 +393,18 @@ def test_outputs_that_are_not_finite_are_recorded(workspace: Workspace, matrix: 
     assert not whole.all()
     assert (records.correct[~whole] == 0).all()
     assert np.isnan(records.confidence[~whole]).all()
+
+
+def test_probabilities_that_the_contract_calls_logits_are_noted(
+    workspace: Workspace, matrix: Matrix, tmp_path: Path
+) -> None:
+    softmax = _bundle(_model(tmp_path / "softmax.onnx", last="Softmax"))
+    evaluate(
+        workspace,
+        replace(matrix, bundles=(softmax, matrix.bundles[0].model_copy(update={"name": "plain"})), environments=()),
+    )
+    assert "the outputs look like probabilities" in _cell(workspace, "reference")[0].reason
+    assert not _cell(workspace, "reference", "plain")[0].reason
 
 
 def test_labels_that_are_not_the_model_s_are_an_error(workspace: Workspace, matrix: Matrix, tmp_path: Path) -> None:

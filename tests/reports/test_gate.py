@@ -117,3 +117,12 @@ def test_a_level_with_a_drop_on_the_margin_passes_in_at_most_a_fortieth_of_runs(
     draws = rng.multinomial(600, (0.03, 0.01, 0.96), size=600)
     passed = sum(verdict(counts(lost=int(b), gained=int(c))).verdict == "PASS" for b, c, _ in draws)
     assert passed / 600 < 0.045
+
+
+@pytest.mark.parametrize("n", [1, 20, 150])
+def test_too_few_items_are_inconclusive_with_the_number_needed_and_no_floor(n):
+    """With one item a level, chance and accuracy are both 100%: that is no floor, it is too few items."""
+    counts = Counts(n=n, right=n, still_right=n, lost=0, gained=0, changed=0, tie_changes=0, majority=n)
+    found = judge_band(counts, True, 1.0, Rule(margin=0.02, alpha=0.05), 5)
+    assert (found.verdict, found.items_needed) == ("INCONCLUSIVE", 189)
+    assert "189 items would decide" in found.reason

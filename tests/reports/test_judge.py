@@ -442,7 +442,7 @@ def test_a_cell_that_could_read_nothing_is_an_error(builder, edit):
     builder.cell("off", records)
     cell = judge(builder.finish())["cells"][0]
     assert (cell["verdict"], cell["n"]) == ("ERROR", 0)
-    assert "3000 of 3000 items are unreadable" in cell["reason"]
+    assert "3000 items ('item-1-00000' first) of 3000 cannot be read" in cell["reason"]
 
 
 def test_answers_without_confidences_have_no_calibration_error(builder, edit):

@@ -109,7 +109,8 @@ def test_non_finite_outputs_are_wrong_and_named(builder, edit):
     summary, cell = builder.judged(edit(builder.answers(), status="nan_output", where=slice(2400, 2460)))
     assert summary["verdict"] == "FAIL"
     assert cell["flips"]["right_to_wrong"]["5"] == 60
-    assert "60 items had non-finite outputs here and count as wrong" in cell["reason"]
+    assert "60 items ('item-5-00000' first) with non-finite outputs here, judged as wrong" in cell["reason"]
+    assert any(reason.startswith("NOTE: ") and "60 items" in reason for reason in summary["reasons"])
     json.dumps(summary, allow_nan=False)
 
 
@@ -122,10 +123,33 @@ def test_non_finite_in_both_is_wrong_in_both(builder, edit):
     assert (cell["verdict"], cell["churn"]["all"]["estimate"], cell["n"]) == ("PASS", 0, 3000)
 
 
+def test_a_reference_that_is_not_finite_cannot_pass(builder, edit):
+    """Nothing changes between two times NaN, and that is no pass."""
+    broken = edit(builder.answers(), status="nan_output", where=slice(None))
+    builder.environment("off")
+    builder.cell("reference", broken)
+    builder.cell("off", broken)
+    summary = judge(builder.finish())
+    assert summary["verdict"] == "ERROR"
+    assert "the reference itself puts out non-finite scores for 3000 items" in summary["reasons"][0]
+
+
+def test_a_reference_at_chance_is_said_in_reasons_and_headline(builder, edit):
+    """A contract with its labels in the wrong order: nothing drops, since nothing was right."""
+    records = builder.answers()
+    wrong = edit(records, correct=np.zeros(len(records)))
+    builder.environment("off")
+    builder.cell("reference", wrong)
+    builder.cell("off", wrong)
+    summary = judge(builder.finish())
+    assert "is no better than chance (0.0% against" in summary["headline"]
+    assert any("check its contract's labels and preprocessing" in reason for reason in summary["reasons"])
+
+
 def test_unreadable_here_alone_is_wrong(builder, edit):
     _, cell = builder.judged(edit(builder.answers(), status="unreadable", where=[0, 1]))
     assert (cell["flips"]["right_to_wrong"]["1"], cell["n"]) == (2, 3000)
-    assert "2 items are unreadable here alone and count as wrong" in cell["remarks"]
+    assert "2 items ('item-1-00000' first) unreadable here alone, judged as wrong" in cell["remarks"]
 
 
 @pytest.mark.parametrize(("broken", "verdict"), [(3, "PASS"), (4, "ERROR")])
@@ -152,7 +176,10 @@ def test_what_cannot_be_read_was_not_rated_either_and_only_its_share_errs(make_b
     summary = judge(builder.finish())
     assert (summary["verdict"], summary["cells"][0]["n"]) == (verdict, 2000 - broken)
     assert (summary["items"]["judged"], summary["items"]["unreadable"]) == (2000, broken)
-    assert f"{broken} items are unreadable and stand outside the pairs" in summary["cells"][0]["remarks"]
+    (remark,) = summary["cells"][0]["remarks"]
+    assert remark.startswith(f"{broken} item")
+    assert "'broken-0'" in remark
+    assert remark.endswith("that cannot be read, outside the pairs")
     assert summary["bundles"][0]["reference"]["reason"] == ""
 
 
