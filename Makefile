@@ -12,8 +12,9 @@ WORKERS ?= 2
 demo: $(VENV)/.installed
 	$(BIN)/gapshift demo
 
+# One thread a worker: two workers with two threads each fight over two cores.
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

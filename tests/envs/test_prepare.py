@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gapshift.domains.base import Dataset, Pixels, RawImage
 from gapshift.domains.vision import prepare
 from gapshift.envs.prepare import Prepared, Preparer
-from gapshift.errors import ContractError, WorkspaceError
+from gapshift.errors import WorkspaceError
 from gapshift.schema import Item, Preprocessing, Resize
 
 CONTRACT = Preprocessing(resize=Resize(size=(6, 5)), mean=(0.5,))
@@ -77,12 +77,6 @@ def test_no_item_that_can_be_read_is_no_crash(tmp_path: Path) -> None:
     assert len(prepared.tensor) == 2
     assert not prepared.readable.any()
     assert sorted(prepared.problems) == [0, 1]
-
-
-def test_a_contract_that_cannot_be_prepared_is_an_error(tmp_path: Path) -> None:
-    how = CONTRACT.model_copy(update={"dtype": "uint8"})
-    with Preparer(_Counted(2), tmp_path / "p", how) as preparer, pytest.raises(ContractError, match="raw pixels"):
-        preparer.prepared(how)
 
 
 def test_the_reference_and_the_latest_other_are_kept(tmp_path: Path) -> None:
