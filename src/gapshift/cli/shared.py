@@ -108,10 +108,11 @@ class Console:
 
 
 def show(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool) -> None:
+    """The verdict, the table and where the reports lie, the page last."""
     from gapshift.reports.renderers.console import render_console
 
     say(render_console(summary, color=sys.stdout.isatty() and not as_json), as_json)
-    for path in paths.values():
+    for path in reversed(list(paths.values())):
         say(str(path), as_json)
     if as_json:
         click.echo(json.dumps(summary, allow_nan=False))
