@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
-from pydantic import BaseModel, ValidationError
 
-from gapshift.errors import ContractError
+from gapshift.errors import ContractError, SettingsError, UnknownNameError
 from gapshift.export.model_file import ModelDescription, TensorDescription, describe, read_model
 from gapshift.records import atomic_path
 from gapshift.schema import Contract, canonical_json
+from gapshift.settings import read_toml, validate
 
 PREFIX = "gapshift."
 CONTRACT = f"{PREFIX}contract"
@@ -82,15 +81,19 @@ def read_contract(path: Path) -> Contract:
             f"{path} carries no contract (metadata key {CONTRACT!r}): nothing says how its input is prepared "
             f"and what its outputs mean. {_example()}"
         )
-    return _parsed(text, f"The contract inside {path}")
-
-
-def _parsed(text: str, where: str) -> Contract:
-    """The contract of a JSON text; the first problem as a ContractError."""
     try:
-        return Contract.model_validate_json(text)
-    except ValidationError as error:
-        raise ContractError(f"{where} is invalid: {_problem(error)}. {_MORE}") from error
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ContractError(f"The contract inside {path} is not JSON: {error}. {_MORE}") from error
+    return _validated(tree, f"the contract inside {path}")
+
+
+def _validated(tree: Any, where: str) -> Contract:
+    """The contract of a tree; the first problem as a ContractError."""
+    try:
+        return validate(Contract, tree, where)
+    except (SettingsError, UnknownNameError) as error:
+        raise ContractError(f"{error} {_MORE}") from error
 
 
 def _example() -> str:
@@ -103,13 +106,10 @@ def _example() -> str:
 def contract_from_toml(path: Path) -> Contract:
     """Read contract.toml. Raises ContractError naming the key, its value and the valid ones."""
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ContractError(f"Cannot read the contract {path}: {error}. {_MORE}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ContractError(f"{path} is not TOML: {error}. {_MORE}") from error
-    # Through JSON, as from an ONNX file: TOML's arrays are tuples here.
-    return _parsed(json.dumps(tree, default=str), str(path))
+        tree = read_toml(path)
+    except SettingsError as error:
+        raise ContractError(f"{error} {_MORE}") from error
+    return _validated(tree, str(path))
 
 
 def contract_to_toml(contract: Contract) -> str:
@@ -127,37 +127,6 @@ def _table(tree: Mapping[str, Any], path: tuple[str, ...]) -> str:
 def _value(value: Any) -> str:
     """JSON's scalars and arrays are TOML's, but for DEL, which TOML wants escaped."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
-
-
-def _problem(error: ValidationError) -> str:
-    """The first problem: key, value, valid values."""
-    problem = error.errors()[0]
-    loc = tuple(problem["loc"])
-    key = ".".join(str(part) for part in loc) or "the contract"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "missing":
-        return f"{key} is missing"
-    if problem["type"] == "extra_forbidden":
-        return f"{key} is no key of a contract{_nearest(loc)}"
-    got = (
-        ""
-        if isinstance(problem["input"], dict) or problem["type"] == "json_invalid"
-        else f" (got {problem['input']!r})"
-    )
-    return f"{key}: {message}{got}"
-
-
-def _nearest(loc: tuple[int | str, ...]) -> str:
-    model: type[BaseModel] = Contract
-    for part in loc[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return ""
-        model = annotation
-    valid = sorted(model.model_fields)
-    near = difflib.get_close_matches(str(loc[-1]), valid, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint} Valid: {', '.join(valid)}"
 
 
 # ------------------------------------------------------------- does it fit the graph?

@@ -76,11 +76,11 @@ def test_a_model_without_contract_gets_the_way_out(model: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "the contract: Invalid JSON"),
-        ("{}", "preprocessing is missing"),
+        ("{", " is not JSON"),
+        ("{}", ": the key 'preprocessing' is missing"),
         (
             make_contract().model_dump_json().replace('"NCHW"', '"CHW"'),
-            r"preprocessing.layout: .*'NCHW' or 'NHWC' \(got 'CHW'\)",
+            r": preprocessing.layout: .*'NCHW' or 'NHWC' \(got 'CHW'\)",
         ),
     ],
 )
@@ -88,7 +88,7 @@ def test_an_invalid_stamp_is_named(model: Path, text: str, message: str) -> None
     loaded = onnx.load(model)
     helper.set_model_props(loaded, {CONTRACT: text})
     onnx.save(loaded, model)
-    with pytest.raises(ContractError, match=f"The contract inside .*model.onnx is invalid: {message}"):
+    with pytest.raises(ContractError, match=f"he contract inside .*model.onnx{message}"):
         read_contract(model)
 
 
@@ -128,14 +128,14 @@ def test_toml_round_trip(
         (
             "color",
             "colour",
-            "colour is no key of a contract; did you mean 'color'. Valid: color, decoder",
+            r"Unknown key in .*contract.toml 'preprocessing.colour'. Did you mean 'preprocessing.color'",
         ),
         ('"RGB" ', '"rgb" ', r"preprocessing.color: Input should be 'RGB', 'BGR' or 'L' \(got 'rgb'\)"),
         ("scale = 0.0", "scale = -0.0", r"preprocessing.scale: .*greater than 0"),
         ("0.485", "nan", r"preprocessing.mean.0: Input should be a finite number \(got nan\)"),
         ('["cat", "dog"]', '["cat"]', "model.labels: .*at least 2"),
-        ('output = "logits" ', "", "model.output is missing"),
-        ("[model]", "[model", "is not TOML"),
+        ('output = "logits" ', "", "the key 'model.output' is missing"),
+        ("[model]", "[model", "is not readable TOML"),
         ("size = [224, 224]", "size = [224]", "preprocessing.resize.size"),
     ],
 )
@@ -143,13 +143,13 @@ def test_toml_errors_name_key_value_and_valid_values(tmp_path: Path, old: str, n
     assert old in EXAMPLE
     path = tmp_path / "contract.toml"
     path.write_text(EXAMPLE.replace(old, new, 1))
-    with pytest.raises(ContractError, match=message.replace("'color'.", r"'color'\?")) as caught:
+    with pytest.raises(ContractError, match=message) as caught:
         contract_from_toml(path)
     assert "contract.toml" in str(caught.value)
 
 
 def test_missing_toml_says_how_to_write_one(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"Cannot read the contract .*none.toml"):
+    with pytest.raises(ContractError, match=r"No such file: .*none.toml"):
         contract_from_toml(tmp_path / "none.toml")
 
 

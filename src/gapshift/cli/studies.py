@@ -31,10 +31,7 @@ def demo(context: click.Context, out: Path, as_json: bool) -> int:
 @click.pass_context
 def study(context: click.Context, settings: Path, out: Path | None, as_json: bool) -> int:
     """Difficulty, regimes, bundles, environments, report, as a study file says."""
-    from gapshift.flows.study_settings import read_study
-
-    read = read_study(settings)
-    return _study(read, out or Path("runs") / read.name, "report", as_json, context.obj["debug"])
+    return _from_file(settings, out, "report", as_json, context.obj["debug"])
 
 
 @click.command()
@@ -44,10 +41,7 @@ def study(context: click.Context, settings: Path, out: Path | None, as_json: boo
 @click.pass_context
 def train(context: click.Context, settings: Path, out: Path | None, as_json: bool) -> int:
     """Rate the items of a study and train its regimes (no export, no evaluation)."""
-    from gapshift.flows.study_settings import read_study
-
-    read = read_study(settings)
-    return _study(read, out or Path("runs") / read.name, "train", as_json, context.obj["debug"])
+    return _from_file(settings, out, "train", as_json, context.obj["debug"])
 
 
 @click.command()
@@ -104,6 +98,13 @@ def calibrate(
     if as_json:
         click.echo(json.dumps(card.model_dump(mode="json")))
     return 0
+
+
+def _from_file(settings: Path, out: Path | None, until: Any, as_json: bool, debug: bool) -> int:
+    from gapshift.flows.study_settings import read_study
+
+    read = read_study(settings)
+    return _study(read, out or Path("runs") / read.name, until, as_json, debug)
 
 
 def _study(settings: Any, out: Path, until: Any, as_json: bool, debug: bool) -> int:
