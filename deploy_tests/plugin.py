@@ -123,7 +123,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
     summary = json.loads(path.read_text(encoding="utf-8"))
     terminalreporter.section("gapshift")
-    terminalreporter.write_line(render_console(summary, width=terminalreporter._tw.fullwidth, color=False))
+    terminalreporter.write_line(render_console(summary, width=max(100, terminalreporter._tw.fullwidth), color=False))
     terminalreporter.write_line(f"report: {folder / 'report.html'}")
 
 

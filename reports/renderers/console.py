@@ -117,4 +117,4 @@ def status_word(row: EnvironmentRow) -> str:
 def _legend(summary: Json) -> Text:
     bundles = len({str(cell.get("bundle")) for cell in summary.get("cells") or ()})
     over, some = (f", mean over {bundles} bundles", " in some bundle") if bundles > 1 else ("", "")
-    return Text(f"Drops in percentage points{over}; tilt = L5 - L1; * at the floor{some}; - not measured.")
+    return Text(f"Drops in percentage points{over}; tilt = L5 - L1 where neither is at the floor; * at the floor{some}; - not measured.")

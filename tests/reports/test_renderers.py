@@ -329,7 +329,7 @@ What was to be gated could not be judged on this machine with this data. This is
 environment kind gated L1 L2 L3 L4 L5 tilt verdict
 ort-one-thread equivalent yes - - - - -* - NO DATA
 cuda lossy no - - - - - - skipped
-Drops in percentage points; tilt = L5 - L1; * at the floor; - not measured.
+Drops in percentage points; tilt = L5 - L1 where neither is at the floor; * at the floor; - not measured.
 """
 
 
