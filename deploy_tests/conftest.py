@@ -10,6 +10,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gapshift")
     group.addoption("--model", metavar="ONNX", help="short for --gapshift-model")
     group.addoption("--data", metavar="DATA", help="short for --gapshift-data")
+    group.addoption("--contract", metavar="TOML", help="short for --gapshift-contract")
     group.addoption(
         "--environment", action="append", default=[], metavar="NAME", help="short for --gapshift-environment"
     )

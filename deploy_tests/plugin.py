@@ -6,6 +6,7 @@ It is loaded in every pytest session of every user, so it imports nothing heavy 
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -19,7 +20,10 @@ _RUN_FOLDER = pytest.StashKey[Path]()
 _SESSION = pytest.StashKey[str]()
 _STARTED = pytest.StashKey[float]()
 DEMO_RUN = Path("runs/demo")
-SHORT_FORMS = ("model", "data", "environment")
+SHORT_FORMS = ("model", "data", "environment", "contract")
+_COMMAND_OPTIONS = re.compile(
+    r"(?<![\w-])--(contract|items|split|calibration-data|environment-file|margin|allow-unlevelled)\b"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -98,7 +102,7 @@ def gapshift_run(request: pytest.FixtureRequest) -> dict[str, Any]:
     except GapshiftError as error:
         problem = str(error)
     if problem:
-        pytest.fail(problem, pytrace=False)
+        pytest.fail(_in_pytest_words(problem), pytrace=False)
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return summary
 
@@ -221,7 +225,16 @@ def _planned(config: pytest.Config) -> list[Judged]:
 
 def _refuse(text: str) -> NoReturn:
     """A usage error, found while tests are made: its text without a traceback, and no test runs."""
-    raise pytest.Collector.CollectError(f"gapshift: {text}")
+    raise pytest.Collector.CollectError(f"gapshift: {_in_pytest_words(text)}")
+
+
+def _in_pytest_words(text: str) -> str:
+    """The command line's options as pytest knows them.
+
+    >>> _in_pytest_words("Give one with `--contract FILE`.")
+    'Give one with `--gapshift-contract FILE`.'
+    """
+    return _COMMAND_OPTIONS.sub(r"--gapshift-\1", text.replace("--out", "--gapshift-report"))
 
 
 def _user_cells(config: pytest.Config) -> list[tuple[str, str]]:

@@ -27,6 +27,9 @@ from gapshift.schema import Verdict
 
 EXIT_CODES: Mapping[str, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "ERROR": 4, "NO DATA": 4}
 
+_FAR = 20
+"""Asking for this many times the items is asking for another margin."""
+
 Band = tuple[int, ...]
 Key = TypeVar("Key", bound=Hashable)
 
@@ -121,7 +124,8 @@ def _changed(counts: Counts) -> str:
 def _would_decide(n: int, needed: int | None) -> str:
     if needed is None:
         return f"at this rate the drop lies on the margin itself, and no number of items decides ({n} here)"
-    return f"about {needed} items would decide ({n} here)"
+    far = "; the drop lies so close to the margin that another margin may serve better" if needed > _FAR * n else ""
+    return f"about {needed} such items would decide ({n} here){far}"
 
 
 @lru_cache(maxsize=8192)

@@ -7,7 +7,8 @@ Beside the keys that others build on, the summary holds:
 top level
     ``headline`` (one sentence), ``command``, ``deployments``, ``strict``, ``notes``, ``data``,
     ``interval_level``, ``environments`` [{name, kind, summary, deviations, groups}],
-    ``items`` {judged, by_level, unreadable}, ``contrasts`` (regimes against each other);
+    ``items`` {judged, by_level, unreadable, withheld for a static quantiser},
+    ``contrasts`` (regimes against each other);
 per calibration
     ``guessing``, ``tie_share``, ``source``, ``circular``, ``notes``;
 per bundle
@@ -130,17 +131,20 @@ def _items_json(run: MeasuredRun) -> Json:
     """Judged items: each counted once, however many bundles answered it."""
     levels: dict[str, dict[str, int]] = {}
     unreadable: dict[str, int] = {}
+    withheld: dict[str, int] = {}
     for bundle in run.bundles:
         if isinstance(bundle.reference, Reference):
             ids, level = bundle.reference.records.item_id, bundle.reference.level
             levels.setdefault(bundle.bundle.task, {}).update(zip(ids.tolist(), level.tolist(), strict=True))
             most = max(unreadable.get(bundle.bundle.task, 0), bundle.reference.unreadable)
             unreadable[bundle.bundle.task] = most
+            withheld[bundle.bundle.task] = int((bundle.items.split == "calibration").sum())
     flat = np.array([level for of_task in levels.values() for level in of_task.values()], dtype=np.int64)
     return {
         "judged": len(flat),
         "by_level": {key: int(mask.sum()) for key, mask in strata(flat).items()},
         "unreadable": sum(unreadable.values()),
+        "withheld": sum(withheld.values()),
     }
 
 

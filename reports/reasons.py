@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gapshift.reports.counts import count
+from gapshift.reports.counts import count, count_levels
 from gapshift.reports.floor import chance
 from gapshift.reports.gate import Band
+from gapshift.reports.load import ALL_LEVELS
 from gapshift.reports.merging import Finding, bundle_words, kin, merged_reason
 from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredRun
@@ -27,7 +28,7 @@ def explain_run(cells: list[JudgedCell]) -> list[str]:
         *_bands(gated, "INCONCLUSIVE"),
         *_blocked(gated, "NO DATA"),
         *_bands(gated, "NO DATA"),
-        *(f"NOTE: {text}" for text in no_better_than_chance(gated)),
+        *(f"NOTE: {text}" for text in (*no_better_than_chance(gated), *levels_out_of_order(gated))),
         *_remarks(gated),
     ]
 
@@ -104,6 +105,25 @@ def _blocked(cells: list[JudgedCell], verdict: Verdict) -> Iterator[str]:
         yield f"{verdict}: {bundle_words(same)} in {', '.join(shared)}: {reason}"
 
 
+def levels_out_of_order(cells: Iterable[JudgedCell]) -> list[str]:
+    """Users' models that do worse on level 1 than on a harder one: their contract may be wrong.
+
+    Models of a regime are left out: some regimes never saw level 1.
+    """
+    found: dict[str, str] = {}
+    for cell in cells:
+        bundle, pairs = cell.measured.bundle, cell.measured.pairs
+        if pairs is None or bundle.regime is not None or bundle.name in found:
+            continue
+        easy, *harder = (count_levels(pairs, (level,)) for level in ALL_LEVELS)
+        for level, hard in enumerate(harder, start=2):
+            if easy.n and hard.n and wilson(easy.right, easy.n).high < wilson(hard.right, hard.n).low:
+                shares = f"{easy.right / easy.n:.0%} against {hard.right / hard.n:.0%}"
+                found[bundle.name] = f"{bundle.name} does worse on level 1 than on level {level} ({shares})"
+                break
+    return [f"{text}: check its contract's labels and preprocessing" for text in found.values()]
+
+
 def _passed(gated: list[JudgedCell]) -> str:
     return f"PASS: the drop stays below the margin at every judged level of {_plural(len(gated), 'gated cell')}"
 
@@ -136,13 +156,13 @@ def _only_levels(gated: list[JudgedCell]) -> str:
 def _summary(verdict: Verdict, gated: list[JudgedCell]) -> str:
     if not gated:
         return "nothing is gated"
-    share = f"{sum(cell.verdict == verdict for cell in gated)} of {_plural(len(gated), 'gated cell')}"
+    share = f"{sum(cell.verdict == verdict for cell in gated)} of {len(gated)} gated cells"
     words = {
         "PASS": f"the drop stays below the margin at every judged level of {_plural(len(gated), 'gated cell')}",
-        "FAIL": f"{share} fail; worst is {_worst_place(gated)}",
+        "FAIL": f"{share} failed; worst is {_worst_place(gated)}",
         "ERROR": f"{share} could not be judged for an error",
-        "INCONCLUSIVE": f"{share} need more items to decide",
-        "NO DATA": f"{share} have nothing to judge",
+        "INCONCLUSIVE": f"{share} stayed undecided: more items are needed",
+        "NO DATA": f"{share} had nothing to judge",
     }
     return words[verdict]
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gapshift.reports.renderers.sections import facts
 from gapshift.reports.renderers.view import (
     LEVEL_KEYS,
     SYMBOLS,
@@ -74,6 +75,9 @@ def _head(summary: Json, color: bool) -> Iterator[Text]:
     if len(found) > _MOST_REASONS:
         yield Text(f"  - and {len(found) - _MOST_REASONS} more in report.html")
     yield Text("")
+    if numbers := facts(summary):
+        yield Text("; ".join(f"{name}: {value}" for name, value in numbers))
+        yield Text("")
 
 
 def _table(found: list[EnvironmentRow], color: bool) -> Table:
@@ -105,6 +109,8 @@ def _drop(value: Interval | None) -> str:
 
 def _verdict(row: EnvironmentRow, color: bool) -> Text:
     word = row.verdict if row.gated else status_word(row)
+    if word == "not gated" and row.would_be:
+        word = f"not gated (would be {row.would_be})"
     return Text(word or "-", style=STYLES.get(word or "", "") if color else "")
 
 
@@ -117,4 +123,7 @@ def status_word(row: EnvironmentRow) -> str:
 def _legend(summary: Json) -> Text:
     bundles = len({str(cell.get("bundle")) for cell in summary.get("cells") or ()})
     over, some = (f", mean over {bundles} bundles", " in some bundle") if bundles > 1 else ("", "")
-    return Text(f"Drops in percentage points{over}; tilt = L5 - L1 where neither is at the floor; * at the floor{some}; - not measured.")
+    return Text(
+        f"Drops in percentage points{over}; tilt = L5 - L1 where neither is at the floor; "
+        f"* at the floor{some}; - not measured."
+    )

@@ -241,6 +241,19 @@ def _share_of(value: Any) -> str:
     return "–" if found is None else fixed(found.estimate)
 
 
+def _reference_accuracy(bundles: Sequence[Json]) -> str:
+    """Over all items and by level for one model; the range over several."""
+    found = [mapping(mapping(bundle.get("reference")).get("accuracy")) for bundle in bundles]
+    overall = [value for value in (number(accuracy.get("all")) for accuracy in found) if value is not None]
+    if not overall:
+        return ""
+    if len(found) > 1:
+        return f"{min(overall):.1%} to {max(overall):.1%}"
+    by_level = [(key, number(found[0].get(key))) for key in LEVEL_KEYS]
+    levels = ", ".join(f"L{key} {100 * value:.0f}" for key, value in by_level if value is not None)
+    return f"{overall[0]:.1%} ({levels})" if levels else f"{overall[0]:.1%}"
+
+
 def facts(summary: Json) -> list[tuple[str, str]]:
     """The run in a few numbers."""
     items, data = mapping(summary.get("items")), mapping(summary.get("data"))
@@ -250,6 +263,8 @@ def facts(summary: Json) -> list[tuple[str, str]]:
         ("model" if len(names) == 1 else "models", shorten(names, 1) if len(names) < 2 else f"{len(names)} bundles"),
         ("data", str(data.get("source") or "")),
         ("items judged", f"{number(items.get('judged')) or 0:,.0f}" if items.get("judged") is not None else ""),
+        ("reference accuracy", _reference_accuracy(rows(summary, "bundles"))),
+        ("withheld for the static quantiser", f"{items['withheld']} items" if items.get("withheld") else ""),
         ("unreadable items", f"{items['unreadable']}" if items.get("unreadable") else ""),
         ("cells", f"{len(answered(cells))} of {len(cells)} ran" if cells else ""),
     ]

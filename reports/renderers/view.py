@@ -160,8 +160,7 @@ def verdict_meaning(summary: Json) -> str:
     """The run's verdict in one plain sentence."""
     limit = margin(summary)
     return {
-        "PASS": f"Everything that was gated held: no setting meant to change nothing changed a prediction, and every "
-        f"named deployment stays within {limit} pp at every level of difficulty.",
+        "PASS": _passed(summary),
         "FAIL": f"At least one gated environment breaks its limit: it loses more than {limit} pp of accuracy at some "
         "level of difficulty, or changes predictions that it should not change.",
         "INCONCLUSIVE": _inconclusive(summary),
@@ -169,6 +168,17 @@ def verdict_meaning(summary: Json) -> str:
         "incomplete.",
         "NO DATA": "What was to be gated could not be judged on this machine with this data. This is not a pass.",
     }[verdict_of(summary)]
+
+
+def _passed(summary: Json) -> str:
+    """What held, from what was gated."""
+    gated = [cell for cell in rows(summary, "cells") if cell.get("gated")]
+    held = []
+    if any(cell.get("kind") == "equivalent" for cell in gated):
+        held.append("no setting that must change nothing changed a prediction")
+    if any(cell.get("kind") != "equivalent" for cell in gated):
+        held.append(f"every named deployment stays within {margin(summary)} pp at every judged level of difficulty")
+    return f"Everything that was gated held: {', and '.join(held) or 'see below'}."
 
 
 def _inconclusive(summary: Json) -> str:

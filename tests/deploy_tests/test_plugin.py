@@ -9,6 +9,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import onnx
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,28 @@ def test_one_test_per_environment_and_level_with_properties(model: tuple[str, ..
     assert properties["verdict"] == "PASS"
     assert properties["drop_pp"] == "0.0"
     assert "report: " in done.stdout
+
+
+def test_junit_properties_stand_in_every_family(model: tuple[str, ...], tmp_path: Path) -> None:
+    for family in ("xunit1", "xunit2"):
+        junit = tmp_path / f"{family}.xml"
+        done = _pytest(
+            str(SUITE), *model, "--environment", "onnxruntime-one-thread", "--junitxml", str(junit),
+            "-o", f"junit_family={family}", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        assert 'name="drop_pp"' in junit.read_text(encoding="utf-8")
+
+
+def test_a_model_without_contract_is_told_of_pytests_own_option(
+    tiny_study: Path, model: tuple[str, ...], tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.onnx"
+    loaded = onnx.load(tiny_study / "bundles" / "cnn-random-s0.onnx")
+    del loaded.metadata_props[:]
+    onnx.save(loaded, bare)
+    done = _pytest(str(SUITE), "--model", str(bare), *model[2:], cwd=tmp_path)
+    assert "Give one with `--gapshift-contract FILE`" in done.stdout
 
 
 def test_a_failing_deployment_fails_its_levels_and_the_run(model: tuple[str, ...], tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_no_disagreement_passes_from_189_items_on_for_a_margin_of_2_pp():
     assert verdict(counts(189, 170)).verdict == "PASS"
     few = verdict(counts(188, 170))
     assert (few.verdict, few.items_needed) == ("INCONCLUSIVE", 189)
-    assert "about 189 items would decide (188 here)" in few.reason
+    assert "about 189 such items would decide (188 here)" in few.reason
 
 
 def test_a_drop_beyond_the_margin_fails_only_by_the_adjusted_p():
@@ -125,4 +125,4 @@ def test_too_few_items_are_inconclusive_with_the_number_needed_and_no_floor(n):
     counts = Counts(n=n, right=n, still_right=n, lost=0, gained=0, changed=0, tie_changes=0, majority=n)
     found = judge_band(counts, True, 1.0, Rule(margin=0.02, alpha=0.05), 5)
     assert (found.verdict, found.items_needed) == ("INCONCLUSIVE", 189)
-    assert "189 items would decide" in found.reason
+    assert "189 such items would decide" in found.reason

@@ -52,14 +52,14 @@ def test_fail_names_bundle_environment_level_drop_margin_and_p(builder):
     reason = summary["reasons"][0]
     assert reason.startswith("FAIL: m in env, level 5: accuracy drops by 10.00 pp (95% interval 7.85 to 12.66)")
     assert "margin 2 pp; Holm-adjusted p = " in reason
-    assert summary["headline"].startswith("FAIL: 1 of 1 gated cell fail; worst is m in env at level 5")
+    assert summary["headline"].startswith("FAIL: 1 of 1 gated cells failed; worst is m in env at level 5")
 
 
 def test_inconclusive_says_how_many_items_would_decide(builder):
     summary, cell = builder.judged(builder.answers(lost={5: 12}, gained={5: 8}))
     assert summary["verdict"] == "INCONCLUSIVE"
     assert cell["items_needed"] == {"1": None, "2": None, "3": None, "4": None, "5": 852}
-    assert "about 852 items would decide (600 here)" in summary["reasons"][0]
+    assert "about 852 such items would decide (600 here)" in summary["reasons"][0]
 
 
 def test_few_items_are_inconclusive_never_a_pass(make_builder):

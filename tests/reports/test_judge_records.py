@@ -237,3 +237,15 @@ def test_training_side_answers_of_another_model_are_an_error(builder):
     summary = judge(builder.finish())
     assert (summary["verdict"], summary["bundles"][0]["export_drop_pp"]) == ("ERROR", None)
     assert summary["reasons"] == [f"ERROR: m in training: {OTHER_PLAN}"]
+
+
+def test_a_users_model_that_is_worse_on_easy_items_is_noted(builder, edit):
+    """Labels in another order than the model's: levels and answers disagree, and nothing drops."""
+    records = builder.answers()
+    first = np.char.startswith(records.item_id, "item-1-")
+    wrong = edit(records, correct=np.where(first, 0.0, records.correct))
+    builder.environment("off")
+    builder.cell("reference", wrong)
+    builder.cell("off", wrong)
+    summary = judge(builder.finish())
+    assert any("does worse on level 1 than on level 2" in reason for reason in summary["reasons"])

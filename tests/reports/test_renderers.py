@@ -326,6 +326,8 @@ NO DATA
 What was to be gated could not be judged on this machine with this data. This is not a pass.
  - Level 5 is at the floor.
 
+model: model; cells: 1 of 2 ran
+
 environment kind gated L1 L2 L3 L4 L5 tilt verdict
 ort-one-thread equivalent yes - - - - -* - NO DATA
 cuda lossy no - - - - - - skipped
@@ -487,3 +489,27 @@ def test_a_level_left_out_at_the_floor_fails_a_strict_run_alone(study: dict[str,
     found = case.find(tag)
     assert found is not None
     assert "floor" in str(found.get("message"))
+
+
+def test_a_single_models_reference_accuracy_stands_on_the_console_and_in_markdown(check: dict[str, Any]) -> None:
+    accuracy = {"all": 0.664, "1": 0.919, "2": 0.8, "3": 0.7, "4": 0.5, "5": 0.361}
+    check["bundles"][0]["reference"] = {"accuracy": accuracy}
+    for text in (render_console(check), render_markdown(check)):
+        assert "reference accuracy: 66.4% (L1 92, L2 80, L3 70, L4 50, L5 36)" in text
+
+
+def test_a_pass_claims_what_was_gated_and_no_more() -> None:
+    cell = {"bundle": "m", "environment": "e", "gated": True, "verdict": "PASS"}
+    equivalent = {"verdict": "PASS", "margin_pp": 2.0, "cells": [{**cell, "kind": "equivalent"}]}
+    named = {"verdict": "PASS", "margin_pp": 2.0, "cells": [{**cell, "kind": "lossy"}]}
+    assert "no setting that must change nothing changed a prediction" in render_markdown(equivalent)
+    assert "every named deployment" not in render_markdown(equivalent)
+    assert "every named deployment stays within 2 pp" in render_markdown(named)
+    assert "no setting that must change" not in render_markdown(named)
+
+
+def test_the_console_says_what_an_ungated_environment_would_be(check: dict[str, Any]) -> None:
+    check["cells"] = [
+        {"bundle": "m", "environment": "e", "kind": "lossy", "gated": False, "verdict": "FAIL", "status": "ok"}
+    ]
+    assert "not gated (would be FAIL)" in render_console(check)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from gapshift.domains.open import open_dataset
-from gapshift.flows.levels import RESPONDER_SIDE, CalibrationSettings, Rated, rate, write_rated
+from gapshift.flows.levels import CalibrationSettings, Rated, rate, write_rated
 from gapshift.flows.reporting import Reporter
 from gapshift.records import write_text
-from gapshift.schema import CalibrationCard, DataSource, Item, Preprocessing, Resize
+from gapshift.schema import CalibrationCard, DataSource, Item
 from gapshift.train.irt.calibrate import calibrate
 from gapshift.train.irt.responses import read_responses
 
@@ -58,8 +58,7 @@ def calibrate_data(
     reporter.stage("calibrate")
     dataset = open_dataset(source.source, split=source.split)
     settings = CalibrationSettings(engine=engine, cross_check=cross_check or None)
-    view = Preprocessing(resize=Resize(size=(RESPONDER_SIDE, RESPONDER_SIDE)))
-    rated = rate(dataset, view, settings, task=dataset.name, seed=seed, reporter=reporter)
+    rated = rate(dataset, settings, task=dataset.name, seed=seed, reporter=reporter)
     return _write(rated, out)
 
 

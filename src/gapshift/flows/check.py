@@ -122,7 +122,6 @@ def _rated(dataset: Dataset, bundle: Bundle, request: CheckRequest, reporter: Re
     )
     return rate(
         dataset,
-        bundle.contract.preprocessing,
         request.calibration,
         task=bundle.task,
         seed=request.seed,

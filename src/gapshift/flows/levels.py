@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gapshift.domains.base import Dataset
+from gapshift.domains.decode import decode
 from gapshift.domains.vision import prepare
 from gapshift.errors import CalibrationError, DataError, UnreadableItemError, WorkspaceError
 from gapshift.flows.reporting import Reporter
@@ -23,8 +24,9 @@ from gapshift.train.irt.calibrate import Calibration, calibrate
 from gapshift.train.responders import default_ladder, respond
 from gapshift.train.settings import LadderSettings
 
-RESPONDER_SIDE = 32
-"""Responders look at images of at most this side, in pixels."""
+_LEAST_SIDE, _MOST_SIDE, _PROBE = 16, 32, 64
+"""Responders look at images between these sides (pixels), as large as a sample of the items allows."""
+_AS_IS = Preprocessing(resize=Resize(size=(_MOST_SIDE, _MOST_SIDE)))
 
 
 class CalibrationSettings(Frozen):
@@ -173,19 +175,18 @@ def _card_of(cards: Sequence[CalibrationCard], path: Path, task: str, items: int
 
 def rate(
     dataset: Dataset,
-    contract: Preprocessing,
     settings: CalibrationSettings,
     *,
     task: str,
     seed: int,
     reporter: Reporter,
 ) -> Rated:
-    """Levels from small networks cross-fitted on ``dataset`` itself.
+    """Levels from small networks cross-fitted on ``dataset`` itself, whatever model is to be judged on it.
 
     Items that cannot be decoded stay in the table without a rating. Finished responders
     are kept in the cache folder by content, never beside the user's data.
     """
-    images, readable = _responder_images(dataset, contract)
+    images, readable = _responder_images(dataset)
     items = [item for item, is_readable in zip(dataset.items, readable, strict=True) if is_readable]
     ladder = settings.ladder or default_ladder(len(items))
     responses = respond(
@@ -219,16 +220,13 @@ def _with_unrated(calibration: Calibration, dataset: Dataset, rated: Sequence[It
     return pa.concat_tables([table, _table(unrated, task, {})]) if unrated else table
 
 
-def _responder_images(dataset: Dataset, contract: Preprocessing) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _responder_images(dataset: Dataset) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Small images for the responders, shape (n readable, C, H, W), and which items are readable."""
-    height, width = (min(side, RESPONDER_SIDE) for side in contract.resize.size)
-    small = Preprocessing(
-        color="L" if contract.color == "L" else "RGB", resize=Resize(size=(height, width)), mean=(0.5,), std=(0.25,)
-    )
+    view = _responder_view(dataset)
     images, readable = [], np.zeros(len(dataset), dtype=bool)
     for index in range(len(dataset)):
         try:
-            images.append(prepare(dataset.raw(index), small))
+            images.append(prepare(dataset.raw(index), view))
             readable[index] = True
         except UnreadableItemError:
             continue
@@ -237,6 +235,20 @@ def _responder_images(dataset: Dataset, contract: Preprocessing) -> tuple[NDArra
             f"None of the {len(dataset)} items of {dataset.name} can be decoded; there is nothing to rate."
         )
     return np.stack(images).astype(np.float32, copy=False), readable
+
+
+def _responder_view(dataset: Dataset) -> Preprocessing:
+    """How responders see this data: that depends on the items alone, so that levels belong to them and to no model."""
+    sides, coloured = [_LEAST_SIDE], False
+    for index in np.linspace(0, len(dataset) - 1, min(_PROBE, len(dataset)), dtype=int):
+        try:
+            pixels = decode(dataset.raw(int(index)), _AS_IS)
+        except UnreadableItemError:
+            continue
+        sides.append(min(pixels.shape[:2]))
+        coloured = coloured or bool((pixels != pixels[..., :1]).any())
+    side = min(_MOST_SIDE, max(sides))
+    return Preprocessing(color="RGB" if coloured else "L", resize=Resize(size=(side, side)), mean=(0.5,), std=(0.25,))
 
 
 def _table(items: Sequence[Item], task: str, levels: dict[str, int | None]) -> pa.Table:

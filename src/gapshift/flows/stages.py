@@ -92,7 +92,6 @@ def calibrate_items(workspace: Workspace, settings: StudySettings, data: StudyDa
     if not workspace.is_done("calibrate", key, workspace.items_path):
         rated = rate(
             data.dataset,
-            settings.preprocessing,
             settings.calibration,
             task=settings.name,
             seed=settings.seed,
@@ -254,7 +253,7 @@ def _contract(settings: StudySettings, data: StudyData) -> Contract:
 
 
 def _calibration_key(settings: StudySettings, data: StudyData) -> str:
-    shared = settings.model_dump(mode="json", include={"name", "seed", "data", "preprocessing", "calibration"})
+    shared = settings.model_dump(mode="json", include={"name", "seed", "data", "calibration"})
     device = choose_device("auto").type
     return digest([shared, data.dataset.digest(), sorted(data.roles.items()), RESPONDERS_VERSION, device])
 
