@@ -74,7 +74,12 @@ def select(
     valid_groups = {group for environment in known.values() for group in (*environment.groups, environment.kind)}
     for name in names:
         if name not in known:
-            raise UnknownNameError("environment", name, known, "`gapshift envs list` describes them.")
+            raise UnknownNameError(
+                "environment",
+                name,
+                known,
+                "`gapshift envs list` describes them; your own need --environment-file FILE.",
+            )
     for group in groups:
         if group not in valid_groups:
             raise UnknownNameError("environment group", group, valid_groups)

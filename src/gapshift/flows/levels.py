@@ -100,7 +100,7 @@ def given_levels(dataset: Dataset, task: str) -> Rated:
 def levels_from_file(path: Path, dataset: Dataset, task: str) -> Rated:
     """Levels from an ``items.parquet``, matched by id. Raises DataError where it does not fit the data."""
     if not path.is_file():
-        raise DataError(f"There is no file {path}. Make one with `gapshift calibrate`, or leave --items out.")
+        raise DataError(f"{path} is no file. Make one with `gapshift calibrate`, or leave --items out.")
     try:
         table, cards = read_items(path)
     except WorkspaceError as error:
