@@ -94,7 +94,7 @@ def test_responders_that_are_hardly_told_apart_are_said() -> None:
     alike = (random.random((60, ITEMS)) < expit(random.normal(0, 0.1, 60)[:, None] - 2 * B)).astype(float)
     result = quick(alike)
     assert not result.parameters.converged
-    assert any("had not settled" in note and "level_abs" in note for note in result.card.notes)
+    assert any("limit of rounds" in note and "level_abs" in note for note in result.card.notes)
 
 
 def test_ties_are_counted_and_said() -> None:

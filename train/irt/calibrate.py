@@ -252,8 +252,8 @@ def _convergence_note(converged: bool) -> str:
     if converged:
         return ""
     return (
-        "The engine had not settled when it reached its limit of rounds: the responders are hardly told apart. "
-        "The order of items stands; the scale of b, and level_abs with it, is rough."
+        "The order of the items, and so their levels 1-5, stand. The scale of b is rough, and level_abs with it: the "
+        "responders differ so little in ability that the engine stopped at its limit of rounds."
     )
 
 
