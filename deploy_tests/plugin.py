@@ -22,7 +22,7 @@ _STARTED = pytest.StashKey[float]()
 DEMO_RUN = Path("runs/demo")
 SHORT_FORMS = ("model", "data", "environment", "contract")
 _COMMAND_OPTIONS = re.compile(
-    r"(?<![\w-])--(contract|items|split|calibration-data|environment-file|margin|allow-unlevelled)\b"
+    r"(?<![\w-])--(contract|items|split|calibration-data|calibration-split|environment-file|margin|allow-unlevelled)\b"
 )
 
 
@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--gapshift-contract", metavar="TOML", help="contract.toml, for a model without one inside")
     group.addoption("--gapshift-items", metavar="PARQUET", help="items.parquet with the evaluation set's levels")
     group.addoption("--gapshift-calibration-data", metavar="DATA", help="items for the static quantiser (never judged)")
+    group.addoption("--gapshift-calibration-split", metavar="NAME", help="which of their splits (default: train)")
     group.addoption(
         "--gapshift-environment",
         action="append",
@@ -146,10 +147,10 @@ def _path(config: pytest.Config, name: str) -> Path | None:
 
 
 def _run_folder(config: pytest.Config) -> Path:
-    model, report = _option(config, "model"), _option(config, "report")
-    if not model:
-        return Path(report) if report else DEMO_RUN
-    return Path(report) if report else Path("runs") / f"check-{Path(model).stem}"
+    from gapshift.flows.check import default_folder
+
+    model, report = _path(config, "model"), _path(config, "report")
+    return report or (default_folder(model) if model else DEMO_RUN)
 
 
 def _session_id(config: pytest.Config) -> str:
@@ -183,7 +184,9 @@ def _request(config: pytest.Config, folder: Path) -> Any:
         groups=tuple(_option(config, "group")),
         environment_file=_path(config, "environment-file"),
         items=_path(config, "items"),
-        calibration_data=DataSource(source=calibration) if calibration else None,
+        calibration_data=DataSource(source=calibration, split=_option(config, "calibration-split"))
+        if calibration
+        else None,
         margin_pp=_option(config, "margin"),
         strict=_option(config, "strict"),
         allow_unlevelled=_option(config, "allow-unlevelled"),

@@ -50,7 +50,7 @@ from gapshift.errors import UsageError
 @click.pass_context
 def check(context: click.Context, /, model: Path, out: Path | None, as_json: bool, **options: Any) -> int:
     """Judge any ONNX classifier on labelled data, level by level. Exit code 0 is PASS."""
-    from gapshift.flows.check import CheckRequest
+    from gapshift.flows.check import CheckRequest, default_folder
     from gapshift.flows.check import check as run
     from gapshift.flows.levels import CalibrationSettings
 
@@ -61,7 +61,7 @@ def check(context: click.Context, /, model: Path, out: Path | None, as_json: boo
         model=model,
         environments=(*named, *more),  # `--environment A B` names two
         data=source(options.pop("data"), options.pop("split")),
-        out=out or Path("runs") / f"check-{model.stem}",
+        out=out or default_folder(model),
         margin_pp=options.pop("margin"),
         calibration_data=quantiser_source(options),
         calibration=CalibrationSettings(cross_check=options.pop("cross_check") or None),

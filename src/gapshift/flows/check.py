@@ -84,6 +84,11 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         return report(workspace, reporter)
 
 
+def default_folder(model: Path) -> Path:
+    """Where a check of ``model`` lies when nobody says otherwise."""
+    return Path("runs") / f"check-{model.stem}"
+
+
 def user_bundle(model: Path, contract: Path | None) -> Bundle:
     """A user's ONNX file as a bundle. Raises ModelFileError or ContractError."""
     description = describe(model)

@@ -84,8 +84,17 @@ def with_role(dataset: Dataset, roles: dict[str, str], *wanted: str) -> Dataset:
     return dataset.subset([i for i, item in enumerate(dataset.items) if roles.get(item.id) in wanted])
 
 
-def quantiser_items(items: Iterable[Item], seed: int, limit: int = QUANTISER_ITEMS) -> set[str]:
-    """Ids of the items for a static quantiser: a seeded draw, the same share of every class."""
+def quantiser_set(dataset: Dataset, roles: dict[str, str], seed: int) -> Dataset | None:
+    """What a static quantiser calibrates on: the items withheld for it, else a draw of the training items, if any."""
+    chosen = {item_id for item_id, role in roles.items() if role == CALIBRATION} or _balanced_draw(
+        [item for item in dataset.items if roles.get(item.id) == TRAIN], seed, QUANTISER_ITEMS
+    )
+    rows = [i for i, item in enumerate(dataset.items) if item.id in chosen]
+    return dataset.subset(rows) if rows else None
+
+
+def _balanced_draw(items: Iterable[Item], seed: int, limit: int) -> set[str]:
+    """Ids of about ``limit`` items: a seeded draw, as many of every class."""
     by_class = _by_class(items, seed)
     share = max(1, limit // max(1, len(by_class)))
     return {item.id for ranked in by_class.values() for item in ranked[:share]}
@@ -96,7 +105,7 @@ def hold_out(items: Sequence[Item], seed: int) -> set[str]:
     limit = min(QUANTISER_ITEMS, len(items) // 10)
     if limit == 0:
         return set()
-    chosen = sorted(quantiser_items(items, seed, limit), key=lambda item_id: rank(item_id, seed))
+    chosen = sorted(_balanced_draw(items, seed, limit), key=lambda item_id: rank(item_id, seed))
     return set(chosen[:limit])
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel
 
 from gapshift.domains.base import Dataset
 from gapshift.domains.open import open_dataset
 from gapshift.envs.catalog import choose
 from gapshift.errors import DataError, WorkspaceError
-from gapshift.flows.data import CALIBRATION, TEST, TRAIN, absolute, open_calibration, quantiser_items
+from gapshift.flows.data import TEST, absolute, open_calibration, quantiser_set, with_role
 from gapshift.flows.judging import report, run_cells
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.records import atomic_path, read_items
@@ -95,14 +94,7 @@ def _new_plan(
         changes["margin_pp"] = margin
     if data is not None:
         changes["data"] = absolute(plan.data.model_copy(update={"source": data}))
-    return validate(RunPlan, {**plan.model_dump(), **{k: _plain(v) for k, v in changes.items()}}, "the new plan")
-
-
-def _plain(value: Any) -> Any:
-    """A plan's field as plain data, for validation."""
-    if isinstance(value, tuple):
-        return tuple(_plain(inner) for inner in value)
-    return value.model_dump() if isinstance(value, BaseModel) else value
+    return validate(RunPlan, plan.model_copy(update=changes).model_dump(), "the new plan")
 
 
 def _sets(plan: RunPlan, table: pa.Table) -> tuple[Dataset, Dataset | None]:
@@ -110,14 +102,10 @@ def _sets(plan: RunPlan, table: pa.Table) -> tuple[Dataset, Dataset | None]:
     roles = dict(zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True))
     labels = plan.bundles[0].contract.model.labels
     dataset = _open(plan.data, labels, roles)
-    judged = dataset.subset([i for i, item in enumerate(dataset.items) if roles.get(item.id) == TEST])
+    judged = with_role(dataset, roles, TEST)
     if plan.calibration_data:
         return judged, open_calibration(plan.calibration_data, labels, judged)
-    wanted = {item_id for item_id, role in roles.items() if role == CALIBRATION} or quantiser_items(
-        [item for item in dataset.items if roles.get(item.id) == TRAIN], plan.seed
-    )
-    rows = [i for i, item in enumerate(dataset.items) if item.id in wanted]
-    return judged, dataset.subset(rows) if rows else None
+    return judged, quantiser_set(dataset, roles, plan.seed)
 
 
 def _open(source: DataSource, labels: tuple[str, ...], roles: dict[str, str]) -> Dataset:

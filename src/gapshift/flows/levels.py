@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ def levels_from_file(path: Path, dataset: Dataset, task: str) -> Rated:
     ids = table["id"].to_pylist()
     position = {item_id: row for row, item_id in enumerate(ids)}
     if len(position) < len(ids):
-        twice = next(item_id for item_id in ids if ids.count(item_id) > 1)
+        twice, _ = Counter(ids).most_common(1)[0]
         raise DataError(f"{path} rates {twice!r} more than once. Make it again with `gapshift calibrate`.")
     missing = [item.id for item in dataset.items if item.id not in position]
     if missing:
@@ -138,11 +139,11 @@ def _refuse_other_labels(path: Path, rows: pa.Table, dataset: Dataset) -> None:
 
     The file's classes may stand in another order, so labels must agree one to one, not be equal.
     """
-    if "label" not in rows.column_names:
-        return
-    known = [label for label in rows["label"].to_pylist() if label is not None and label >= 0]
-    pairs = {(theirs, item.label) for item, theirs in zip(dataset.items, known, strict=False)}
-    if len(known) == len(dataset) and not len({t for t, _ in pairs}) == len({m for _, m in pairs}) == len(pairs):
+    labels = rows["label"].to_pylist() if "label" in rows.column_names else []
+    if not labels or any(label is None or label < 0 for label in labels):
+        return  # the file knows of no labels, as one made from a response matrix
+    pairs = {(theirs, item.label) for item, theirs in zip(dataset.items, labels, strict=True)}
+    if not len({theirs for theirs, _ in pairs}) == len({ours for _, ours in pairs}) == len(pairs):
         raise DataError(
             f"{path} groups the items into other classes than the data does: it rates another data set. "
             "Rate this one with `gapshift calibrate --data DIR --out DIR`."

@@ -41,14 +41,12 @@ class ConsoleReporter:
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._every = every
-        self._stage = ""
         self._last = 0.0
         self._open_line = False
 
     def stage(self, name: str) -> None:
         """Announce the stage on a line of its own."""
         self._end_line()
-        self._stage = name
         self._last = 0.0
         self._write(f"[{name}]\n")
 

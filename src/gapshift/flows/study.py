@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from gapshift.domains.base import Dataset
 from gapshift.envs.catalog import choose
 from gapshift.errors import UnknownNameError, WorkspaceError
-from gapshift.flows.data import TEST, TRAIN, absolute, quantiser_items, study_splits, with_role
+from gapshift.flows.data import TEST, absolute, quantiser_set, study_splits, with_role
 from gapshift.flows.judging import report, run_cells
 from gapshift.flows.reporting import Reporter, Silent
-from gapshift.flows.stages import StudyData, calibrate_items, export_runs, read_data, train_runs
+from gapshift.flows.stages import calibrate_items, export_runs, read_data, train_runs
 from gapshift.flows.study_settings import StudySettings
 from gapshift.records import write_text
 from gapshift.schema import Bundle, Environment, RunPlan
@@ -24,7 +24,6 @@ from gapshift.settings import validate
 from gapshift.workspace import Workspace
 
 Stage = Literal["calibrate", "train", "export", "evaluate", "report"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 def save_settings(workspace: Workspace, settings: StudySettings) -> None:
@@ -35,15 +34,16 @@ def save_settings(workspace: Workspace, settings: StudySettings) -> None:
     """
     study_splits(settings.data, settings.seed)
     planned_environments(settings)
-    workspace.refuse_other_command("study")
     settings = settings.model_copy(update={"data": absolute(settings.data)})
     path = workspace.root / "study.json"
-    if path.exists() and (changed := _changed_keys(read_settings(workspace), settings)):
-        raise WorkspaceError(
-            f"{workspace.root} holds a study with other settings ({', '.join(changed)}). "
-            "Give another folder with --out, or delete this one."
-        )
-    write_text(path, settings.model_dump_json(indent=1) + "\n")
+    with workspace.lock():
+        workspace.refuse_other_command("study")
+        if path.exists() and (changed := _changed_keys(read_settings(workspace), settings)):
+            raise WorkspaceError(
+                f"{workspace.root} holds a study with other settings ({', '.join(changed)}). "
+                "Give another folder with --out, or delete this one."
+            )
+        write_text(path, settings.model_dump_json(indent=1) + "\n")
 
 
 def read_settings(workspace: Workspace) -> StudySettings:
@@ -85,7 +85,7 @@ def _study(
     workspace.write_plan(plan)
     if until == "export":
         return None
-    run_cells(workspace, plan, judged, _quantiser_set(data, settings.seed), reporter, debug)
+    run_cells(workspace, plan, judged, quantiser_set(data.dataset, data.roles, settings.seed), reporter, debug)
     return report(workspace, reporter) if until == "report" else None
 
 
@@ -102,13 +102,6 @@ def planned_environments(settings: StudySettings) -> tuple[Environment, ...]:
     chosen = choose(wanted.environments, wanted.groups, wanted.environment_file)
     names = {environment.name for environment in chosen} | set(wanted.deployments)
     return tuple(environment for name, environment in everything.items() if name in names)
-
-
-def _quantiser_set(data: StudyData, seed: int) -> Dataset:
-    """The training items that a static quantiser calibrates on."""
-    training = with_role(data.dataset, data.roles, TRAIN)
-    chosen = quantiser_items(training.items, seed)
-    return training.subset([i for i, item in enumerate(training.items) if item.id in chosen])
 
 
 def _plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,15 @@ from gapshift.settings import read_toml, validate
 from gapshift.train.models import FAMILIES
 from gapshift.train.regimes import REGIMES
 from gapshift.train.settings import TrainingSettings
+
+
+def _all_known(what: str, names: tuple[str, ...], valid: Iterable[str]) -> tuple[str, ...]:
+    """``names``, all of them valid; pydantic wants a ValueError for the first that is not."""
+    known = tuple(valid)
+    for name in names:
+        if name not in known:
+            raise ValueError(str(UnknownNameError(what, name, known)))
+    return names
 
 
 class EvaluationSettings(Frozen):
@@ -61,18 +71,12 @@ class StudySettings(Frozen):
     @field_validator("families")
     @classmethod
     def _families_exist(cls, families: tuple[str, ...]) -> tuple[str, ...]:
-        for family in families:
-            if family not in FAMILIES:
-                raise ValueError(str(UnknownNameError("model family", family, FAMILIES)))
-        return families
+        return _all_known("model family", families, FAMILIES)
 
     @field_validator("regimes")
     @classmethod
     def _regimes_exist(cls, regimes: tuple[str, ...]) -> tuple[str, ...]:
-        for regime in regimes:
-            if regime not in REGIMES:
-                raise ValueError(str(UnknownNameError("regime", regime, REGIMES)))
-        return regimes
+        return _all_known("regime", regimes, REGIMES)
 
 
 def read_study(path: Path) -> StudySettings:
