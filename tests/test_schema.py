@@ -13,7 +13,6 @@ from gapshift.errors import SettingsError, UnknownNameError
 from gapshift.schema import (
     Bundle,
     Contract,
-    DataSource,
     Deployment,
     Environment,
     ModelInterface,
@@ -178,7 +177,7 @@ def test_environment_names_are_file_names(name: str) -> None:
 @pytest.mark.parametrize("margin", [0.0, 100.0, float("nan")])
 def test_a_margin_is_between_0_and_100(margin: float) -> None:
     with pytest.raises(ValidationError, match="margin_pp"):
-        RunPlan(command="check", data=DataSource(source="digits"), bundles=(), environments=(), margin_pp=margin)
+        RunPlan(command="check", tasks=(), bundles=(), environments=(), margin_pp=margin)
 
 
 # -------------------------------------------------------------------- frozen, strict

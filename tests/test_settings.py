@@ -131,7 +131,7 @@ def test_an_unknown_key_gets_the_nearest_and_all_valid_ones(
 
 
 def test_an_unknown_key_inside_a_list_names_the_list_s_own_keys() -> None:
-    plan = {"command": "check", "data": {"source": "d"}, "bundles": [], "environments": [{"kid": "lossy"}]}
+    plan = {"command": "check", "tasks": [], "bundles": [], "environments": [{"kid": "lossy"}]}
     with pytest.raises(SettingsError, match=r"run\.json: the key 'environments\.0\.name' is missing"):
         validate(RunPlan, plan, "run.json")
     plan["environments"] = [{"name": "a", "kind": "lossy", "summary": "s", "sumary": "s"}]

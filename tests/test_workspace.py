@@ -10,11 +10,17 @@ import pytest
 
 from gapshift.errors import WorkspaceError
 from gapshift.records import records_from_scores, write_cell
-from gapshift.schema import CellInfo, CellStatus, DataSource, Item, RunPlan
+from gapshift.schema import CellInfo, CellStatus, DataSource, Item, RunPlan, TaskPlan
 from gapshift.workspace import Workspace
 
 RECORDS = records_from_scores([Item("a", 1)], np.array([[0.0, 1.0]]), False)
-PLAN = RunPlan(command="check", data=DataSource(source="digits"), bundles=(), environments=(), seed=7)
+PLAN = RunPlan(
+    command="check",
+    tasks=(TaskPlan(name="digits", data=DataSource(source="digits")),),
+    bundles=(),
+    environments=(),
+    seed=7,
+)
 
 
 def _info(key: str = "k", status: CellStatus = "ok") -> CellInfo:
@@ -90,7 +96,7 @@ def test_a_folder_without_a_plan_is_no_run(tmp_path: Path) -> None:
         (b"{", "the whole file: Invalid JSON"),
         (b"\xff\xfe", "can't decode byte"),
         (PLAN.model_dump_json().replace('"seed":7', '"seed":"x"').encode(), "seed: Input should be a valid integer"),
-        (PLAN.model_dump_json().replace('"schema_version":1', '"schema_version":2').encode(), "schema_version: "),
+        (PLAN.model_dump_json().replace('"schema_version":2', '"schema_version":3').encode(), "schema_version: "),
     ],
 )
 def test_a_plan_that_cannot_be_read_says_where(workspace: Workspace, content: bytes, text: str) -> None:

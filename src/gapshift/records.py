@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ RECORD_SCHEMA = pa.schema(
         ("correct", pa.float64()),
         ("gap", pa.float64()),
         ("status", pa.string()),
+        ("score", pa.float64()),
     ]
 )
 ITEM_SCHEMA = pa.schema(
@@ -52,6 +53,7 @@ ITEM_SCHEMA = pa.schema(
         ("level", pa.int8()),
         ("level_abs", pa.int8()),
         ("proportion_correct", pa.float64()),
+        ("chance", pa.float64()),
     ]
 )
 
@@ -64,7 +66,8 @@ class Records:
     NaN where unscored. ``correct`` is 1, 0 or NaN (unscored). ``gap`` is the distance
     between the two highest scores divided by the item's score range (max - min):
     a prediction whose gap is at most 1e-4 is a tie. ``status``: ok, nan_output,
-    unreadable or error.
+    unreadable or error. ``score`` is a grade from 0 to 1 beside right or wrong: F1 of a span,
+    the share of an episode that was mastered; NaN where a task has none.
     """
 
     item_id: NDArray[np.str_]
@@ -74,6 +77,11 @@ class Records:
     correct: NDArray[np.float64]
     gap: NDArray[np.float64]
     status: NDArray[np.str_]
+    score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        if not len(self.score):
+            object.__setattr__(self, "score", np.full(len(self.item_id), np.nan))
 
     def __len__(self) -> int:
         return len(self.item_id)

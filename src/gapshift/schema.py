@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from gapshift.errors import SettingsError, UnknownNameError
 
 SCHEMA_VERSION = 1
 LEVELS = (1, 2, 3, 4, 5)
 
-Domain = Literal["vision"]
+Domain = Literal["vision", "text", "audio", "control"]
+AnswerKind = Literal["classes", "spans", "episodes"]
+"""How an item is answered: one class of several; a span of a text; a whole episode of control."""
+OutputKind = Literal["logits", "probabilities", "spans", "actions"]
+CLASS_OUTPUTS = ("logits", "probabilities")
+"""Kinds of output with one score per class of the data."""
 Kind = Literal["equivalent", "lossy", "mistake", "stress"]
 CellStatus = Literal["ok", "error", "skipped", "not_applicable"]
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR", "NO DATA"]
@@ -51,13 +56,18 @@ def digest(value: Any) -> str:
 
 # --------------------------------------------------------------------------- items
 
+OUTCOMES = ("wrong", "right")
+"""The classes of data whose items are answered by a span or an episode."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One labelled input. ``id`` is the same on every run and machine.
 
-    ``label`` indexes the data set's classes; ``level`` is a rating 1-5 that came
-    with the data, if one did; ``group`` names a cluster or subpopulation.
+    ``label`` indexes the data set's classes; where an item is answered by a span or an
+    episode the classes are ``OUTCOMES`` and the label is the second. ``level`` is a rating
+    1-5 that came with the data, if one did; ``group`` names a cluster (speaker, paragraph)
+    that no split may divide.
     """
 
     id: str
@@ -144,16 +154,140 @@ class Preprocessing(Frozen):
         return self
 
 
+class TextPreprocessing(Frozen):
+    """From a text, or a pair of texts, to token ids (max_length,), int64.
+
+    ``vocabulary[i]`` is token i and begins with SPECIAL_TOKENS; empty, it is still to be learnt
+    from the training items. ``tokenizer``: whole ``word``s and punctuation, or ``wordpiece``s of
+    them. ``unicode_form`` and ``strip_accents`` come before ``lowercase``. A pair is
+    ``first [SEP] second``; where it is too long the second text is cut (a single text is cut
+    itself) at ``truncation_side``. The ids are filled with [PAD] at ``padding_side``.
+    """
+
+    tokenizer: Literal["word", "wordpiece"] = "word"
+    vocabulary: tuple[str, ...] = ()
+    unicode_form: Literal["none", "NFC", "NFKC"] = "NFC"
+    strip_accents: bool = True
+    lowercase: bool = True
+    max_length: Annotated[int, Field(ge=4)] = 32
+    truncation_side: Literal["left", "right"] = "right"
+    padding_side: Literal["left", "right"] = "right"
+
+    @model_validator(mode="after")
+    def _special_tokens_come_first(self) -> Self:
+        if self.vocabulary and self.vocabulary[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS:
+            raise ValueError(f"vocabulary begins with {', '.join(SPECIAL_TOKENS)}, not {self.vocabulary[:4]}")
+        if len(set(self.vocabulary)) < len(self.vocabulary):
+            raise ValueError("vocabulary names a token more than once")
+        return self
+
+
+class AudioPreprocessing(Frozen):
+    """From a WAV file to log-mel features (mels, frames), float32: (log(power + log_floor) - mean) / std.
+
+    Channels are averaged, the wave is resampled to ``sample_rate`` (Hz) by ``resampler`` (scipy's
+    ``polyphase`` or ``fft``, or ``linear`` interpolation) and cut or filled with silence at its
+    end to ``duration`` (s). ``assumed_rate`` (Hz) overrides what the file says of itself.
+    ``window_length``, ``hop_length`` (samples) and ``window`` shape the frames; ``center``
+    reflects half a window at both ends. ``mel_scale`` as HTK or Slaney's Auditory Toolbox has it.
+    ``mean`` and ``std`` null: still to be learnt from the training items.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    sample_rate: Annotated[int, Field(ge=1000)] = 8000
+    assumed_rate: Annotated[int, Field(ge=1000)] | None = None
+    resampler: Literal["polyphase", "fft", "linear"] = "polyphase"
+    duration: Annotated[float, Field(gt=0)] = 1.0
+    window: Literal["hann-periodic", "hann-symmetric"] = "hann-periodic"
+    window_length: Annotated[int, Field(ge=16)] = 256
+    hop_length: Annotated[int, Field(ge=1)] = 128
+    center: bool = True
+    mels: Annotated[int, Field(ge=4)] = 32
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    log_floor: Annotated[float, Field(gt=0)] = 1e-6
+    mean: float | None = None
+    std: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _hops_leave_no_gap(self) -> Self:
+        if self.hop_length > self.window_length:
+            raise ValueError(f"hop_length {self.hop_length} is longer than window_length {self.window_length}")
+        if self.duration * self.sample_rate < self.window_length:
+            raise ValueError(f"{self.duration} s at {self.sample_rate} Hz is shorter than one window")
+        return self
+
+
+class ControlPreprocessing(Frozen):
+    """From a controller's latest observations to its input (window, observation), float32.
+
+    A reading is ``(observation - offset) * scale``, one value or one per dimension; empty, both
+    are still to be learnt. Then the sensor's faults, in units of such a reading: ``sensor_gain``
+    multiplies it, ``sensor_bias`` is added, ``quantization`` > 0 rounds to its multiples.
+    ``delay`` is how many steps old the newest reading is; ``drop_rate`` the chance that a reading
+    is lost and the last one stands again (drawn from the item's own seed). ``window`` readings
+    come oldest first, the first one repeated before the start. An action is held for
+    ``action_repeat`` steps.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    window: Annotated[int, Field(ge=1)] = 4
+    offset: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    sensor_gain: float = 1.0
+    sensor_bias: float = 0.0
+    quantization: Annotated[float, Field(ge=0)] = 0.0
+    delay: Annotated[int, Field(ge=0)] = 0
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    action_repeat: Annotated[int, Field(ge=1)] = 1
+
+
+AnyPreprocessing = Preprocessing | TextPreprocessing | AudioPreprocessing | ControlPreprocessing
+
+PREPROCESSING: dict[Domain, type[Preprocessing | TextPreprocessing | AudioPreprocessing | ControlPreprocessing]] = {
+    "vision": Preprocessing,
+    "text": TextPreprocessing,
+    "audio": AudioPreprocessing,
+    "control": ControlPreprocessing,
+}
+"""What each domain's preprocessing can settle."""
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+"""The first tokens of every vocabulary, ids 0 to 3."""
+
+
+def validated_preprocessing(value: Any, info: ValidationInfo) -> AnyPreprocessing:
+    """A ``preprocessing`` field as its domain has it.
+
+    Not left to the union, which would try every kind and speak of all of them.
+    """
+    return PREPROCESSING[info.data.get("domain", "vision")].model_validate(value)
+
+
+class _OfOneDomain(Frozen):
+    """What has a domain, and that domain's kind of preprocessing."""
+
+    domain: Domain = "vision"
+    preprocessing: AnyPreprocessing
+
+    @field_validator("preprocessing", mode="wrap")
+    @classmethod
+    def _of_the_domain(cls, value: Any, _handler: Any, info: ValidationInfo) -> Any:
+        return validated_preprocessing(value, info)
+
+
 class ModelInterface(Frozen):
     """Names of the graph's input and output, and what the output means.
 
-    ``labels[i]`` names the class of score ``i``; ``output_kind`` says whether scores
-    are logits (softmax gives confidences) or probabilities.
+    ``labels[i]`` names the class of score ``i``; ``output_kind`` says whether scores (n, K)
+    are logits (softmax gives confidences) or probabilities. Two more kinds: ``spans``, logits
+    (n, 2, L) of every token being the answer's first and last, with the labels start and end;
+    ``actions``, a controller's logits (n, A), with the actions' names as labels.
     """
 
     input: str
     output: str
-    output_kind: Literal["logits", "probabilities"] = "logits"
+    output_kind: OutputKind = "logits"
     labels: tuple[str, ...] = Field(min_length=2)
 
     @field_validator("labels")
@@ -165,12 +299,10 @@ class ModelInterface(Frozen):
         return labels
 
 
-class Contract(Frozen):
+class Contract(_OfOneDomain):
     """What training did to an input and what the model's outputs mean."""
 
     schema_version: Literal[1] = 1
-    domain: Domain = "vision"
-    preprocessing: Preprocessing
     model: ModelInterface
 
 
@@ -200,10 +332,9 @@ class Runtime(Frozen):
     precision_hint: Literal["f32", "bf16", "f16"] | None = None
 
 
-class Deployment(Frozen):
+class Deployment(_OfOneDomain):
     """Everything that a deployment settles. Deviations are dotted keys into it."""
 
-    preprocessing: Preprocessing
     precision: Precision = Precision()
     runtime: Runtime = Runtime()
 
@@ -219,7 +350,7 @@ class Deployment(Frozen):
         1
         """
         tree = self.model_dump(mode="json")
-        valid = tuple(_leaves(tree))
+        valid = tuple(key for key in _leaves(tree) if key != "domain")
         for key, value in deviations.items():
             if key not in valid:
                 raise UnknownNameError(
@@ -273,6 +404,13 @@ class Environment(Frozen):
     subsample: bool = False
 
 
+def takes(domain: Domain, environment: Environment) -> bool:
+    """Whether every deviation is a key that models of ``domain`` have."""
+    known = set(PREPROCESSING[domain].model_fields)
+    parts = (key.split(".") for key in environment.deviations)
+    return all(first != "preprocessing" or bool(rest and rest[0] in known) for first, *rest in parts)
+
+
 # ------------------------------------------------------------------ bundles, cells
 
 
@@ -289,6 +427,29 @@ class Bundle(Frozen):
     regime: str | None = None
     seed: int | None = None
     family: str | None = None
+
+
+class TrainedRun(Frozen):
+    """A model that a study trained, and whose answers lie in ``bundles/NAME.answers.parquet``.
+
+    It is also a bundle where ``exported``. ``regime`` is what it was trained by; ``width`` the
+    features of its first stage; ``shuffled`` the share of training levels that were permuted
+    before training. A transferred model has its frozen trunk from ``trunk_from``, the name of
+    another run, or "random" for one that was never trained.
+    """
+
+    name: str
+    task: str
+    domain: Domain
+    family: str
+    width: int
+    regime: str
+    seed: int
+    sha256: str
+    parameters: int = 0
+    exported: bool = False
+    shuffled: Annotated[float, Field(ge=0, le=1)] = 0.0
+    trunk_from: str | None = None
 
 
 class Execution(Frozen):
@@ -317,7 +478,8 @@ class CellInfo(Frozen):
     ``key`` is the content address: model, contract, deployment, items, calibration
     items, seed and library versions. ``basis`` is the part of it that a plan knows
     (``cell_basis``), so that judging can tell another plan's records. ``seconds`` is
-    inference wall time.
+    inference wall time. ``open_loop`` (control) is the share of the steps along the
+    reference's trajectories at which this cell takes another action.
     """
 
     schema_version: Literal[1] = 1
@@ -330,6 +492,7 @@ class CellInfo(Frozen):
     execution: Execution | None = None
     seconds: float = 0.0
     items_per_second: float = 0.0
+    open_loop: float | None = None
 
 
 class CalibrationCard(Frozen):
@@ -338,7 +501,8 @@ class CalibrationCard(Frozen):
     ``split_half`` is the Spearman-Brown reliability over halves of the responders
     split by run (null where the levels were given). ``gated_bands`` are the groups of
     levels that are reliable enough to be judged apart. ``tie_share`` is the share of
-    items whose level was settled by the hash of their id.
+    items whose level was settled by the hash of their id. ``abilities`` holds every
+    responder's linked ability by its recipe's name, the same on every task.
     """
 
     task: str
@@ -352,37 +516,50 @@ class CalibrationCard(Frozen):
     tie_share: float = 0.0
     source: str = "responders"
     circular: bool = False
+    abilities: dict[str, float] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 class DataSource(Frozen):
     """Where a run's items come from: a reader's name (``digits``) or a path.
 
-    ``split`` picks one of the splits that the data has. The other fields matter to a
-    study: how many items a class it takes (null: all), and the share that trains where
-    the data has no splits of its own.
+    ``split`` picks one of the splits that the data has; ``classes`` keeps these classes
+    alone; ``root`` is the folder that published data sets (``cifar-10``, ``sst-2``) lie in. The
+    other fields matter to a study: how many items a class it takes (null: all), and the share
+    that trains where the data has no splits of its own.
     """
 
     source: str
     split: str | None = None
+    root: str | None = None
+    classes: tuple[str, ...] | None = None
     train_per_class: Annotated[int, Field(ge=1)] | None = None
     test_per_class: Annotated[int, Field(ge=1)] | None = None
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
-class RunPlan(Frozen):
-    """Everything that was planned before the first cell ran (``run.json``).
+class TaskPlan(Frozen):
+    """One task of a run: where its items come from and the digest of those that are judged,
+    their labels and contents."""
 
-    ``deployments`` are the environments that the user named: they are gated.
-    ``items`` is the digest of the judged items, their labels and contents.
-    """
-
-    schema_version: Literal[1] = 1
-    command: str
+    name: str
     data: DataSource
     items: str = ""
     calibration_data: DataSource | None = None
+
+
+class RunPlan(Frozen):
+    """Everything that was planned before the first cell ran (``run.json``).
+
+    ``deployments`` are the environments that the user named: they are gated. ``runs`` are all
+    models that a study trained, the bundles among them.
+    """
+
+    schema_version: Literal[2] = 2
+    command: str
+    tasks: tuple[TaskPlan, ...]
     bundles: tuple[Bundle, ...]
+    runs: tuple[TrainedRun, ...] = ()
     environments: tuple[Environment, ...]
     deployments: tuple[str, ...] = ()
     margin_pp: Annotated[float, Field(gt=0, lt=100)] = 2.0
@@ -391,6 +568,33 @@ class RunPlan(Frozen):
     strict: bool = False
     allow_unlevelled: bool = False
     notes: tuple[str, ...] = ()
+
+    def task(self, name: str) -> TaskPlan:
+        """The task of this name. Raises UnknownNameError."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise UnknownNameError("task", name, tuple(task.name for task in self.tasks))
+
+    def environments_of(self, bundle: Bundle) -> tuple[Environment, ...]:
+        """The environments that are planned for a bundle (``environments_for``)."""
+        return environments_for(bundle, self.bundles, self.environments)
+
+
+def environments_for(
+    bundle: Bundle, bundles: Iterable[Bundle], environments: Iterable[Environment]
+) -> tuple[Environment, ...]:
+    """The environments that are planned for one of a run's bundles, in their order.
+
+    One that is made for other domains is left out where some bundle of the run can have it;
+    where none can, it is planned for all, and its cells say that it does not apply.
+    """
+    domains = {other.domain for other in bundles}
+    return tuple(
+        environment
+        for environment in environments
+        if takes(bundle.domain, environment) or not any(takes(domain, environment) for domain in domains)
+    )
 
 
 def cell_basis(bundle: Bundle, environment: Environment, items: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gapshift.errors import SettingsError, UnknownNameError
+from gapshift.schema import PREPROCESSING
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -32,14 +34,14 @@ def validate(model: type[Model], tree: Any, where: str) -> Model:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise _explain(model, error.errors()[0], where) from error
+        raise _explain(model, tree, error.errors()[0], where) from error
 
 
-def _explain(model: type[BaseModel], problem: ErrorDetails, where: str) -> SettingsError | UnknownNameError:
+def _explain(model: type[BaseModel], tree: Any, problem: ErrorDetails, where: str) -> SettingsError | UnknownNameError:
     path = [str(part) for part in problem["loc"]]
     key = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        parent = _model_at(model, path[:-1])
+        parent = _model_at(model, tree, path[:-1])
         return UnknownNameError(f"key in {where}", key, [".".join([*path[:-1], name]) for name in parent.model_fields])
     if problem["type"] == "missing":
         what = "key" if isinstance(problem["loc"][-1], str) else "value"
@@ -49,12 +51,14 @@ def _explain(model: type[BaseModel], problem: ErrorDetails, where: str) -> Setti
     return SettingsError(f"{where}: {key or 'the whole table'}: {message}{got}.")
 
 
-def _model_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+def _model_at(model: type[BaseModel], tree: Any, path: list[str]) -> type[BaseModel]:
     for name in path:
         field = model.model_fields.get(name)
         inner = _inner_model(field.annotation) if field else None
         if inner is not None:
-            model = inner
+            of_domain = name == "preprocessing" and isinstance(tree, Mapping)
+            model = PREPROCESSING.get(tree.get("domain", "vision"), inner) if of_domain else inner
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
     return model
 
 

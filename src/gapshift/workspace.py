@@ -41,6 +41,11 @@ class Workspace:
         return self.root / "items.parquet"
 
     @property
+    def measures_path(self) -> Path:
+        """Measures of difficulty other than b (studies only)."""
+        return self.root / "measures.parquet"
+
+    @property
     def bundles(self) -> Path:
         return self.root / "bundles"
 

@@ -1,8 +1,11 @@
 """What a data set is: labelled items, and the raw form in which each one arrives.
 
 A raw form is what a deployment receives, since decoding is part of deployment:
-encoded bytes (a JPEG file), or uint8 pixels of shape (H, W), (H, W, 3) as RGB or
-(H, W, 4) as RGBA.
+
+- vision: encoded bytes (a JPEG file), or uint8 pixels of shape (H, W), (H, W, 3) as RGB or
+  (H, W, 4) as RGBA;
+- audio: the bytes of a WAV file;
+- text: a ``Text``; control: an ``Episode``.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import final
@@ -19,9 +23,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapshift.errors import DataError, UnreadableItemError
-from gapshift.schema import Item
+from gapshift.schema import OUTCOMES, AnswerKind, Domain, Item, canonical_json
 
 RawImage = bytes | NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text, or a pair of texts.
+
+    Where the answer is a span, ``first`` is the question, ``second`` the passage, ``answers``
+    the accepted answers, and ``answers[0]`` begins at character ``start`` of ``second``.
+    """
+
+    first: str
+    second: str | None = None
+    answers: tuple[str, ...] = ()
+    start: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One run of a control task: its initial state, its physics (name and value, SI units or
+    the task's own), and the seed of everything random that happens on the way."""
+
+    task: str
+    state: tuple[float, ...]
+    physics: tuple[tuple[str, float], ...]
+    seed: int
+
+
+Raw = RawImage | Text | Episode
 
 
 def rank(item_id: str, seed: int) -> str:
@@ -32,14 +64,25 @@ def rank(item_id: str, seed: int) -> str:
 class Dataset(ABC):
     """Labelled items with stable ids, and their raw forms, read when asked for.
 
+    ``domain`` says what raw forms are, ``kind`` how an item is answered.
+
     Raises DataError where two items share an id, a label is outside ``classes``, a
     level is outside 1-5, or there are no items.
     """
 
-    def __init__(self, name: str, classes: Sequence[str], items: Iterable[Item]) -> None:
+    def __init__(
+        self,
+        name: str,
+        classes: Sequence[str],
+        items: Iterable[Item],
+        domain: Domain = "vision",
+        kind: AnswerKind = "classes",
+    ) -> None:
         self.name = name
         self.classes = tuple(classes)
         self.items = tuple(items)
+        self.domain = domain
+        self.kind = kind
         _check(self.name, self.classes, self.items)
 
     @final
@@ -52,7 +95,7 @@ class Dataset(ABC):
         """Whether raw forms are encoded bytes (else they are pixels)."""
 
     @final
-    def raw(self, index: int) -> RawImage:
+    def raw(self, index: int) -> Raw:
         """The raw form of item ``index`` (0-based).
 
         Raises IndexError outside the data set and UnreadableItemError, naming item
@@ -68,7 +111,7 @@ class Dataset(ABC):
             raise UnreadableItemError(f"Item {item!r} of {self.name}: {where}{error.strerror or error}") from error
 
     @abstractmethod
-    def _raw(self, index: int) -> RawImage:
+    def _raw(self, index: int) -> Raw:
         """The raw form of a valid index; an OSError says that it cannot be read."""
 
     @final
@@ -94,6 +137,8 @@ class Dataset(ABC):
             return hashlib.sha256(b"unreadable\0").digest()
         if isinstance(raw, bytes):
             return hashlib.sha256(b"encoded\0" + raw).digest()
+        if not isinstance(raw, np.ndarray):
+            return hashlib.sha256(canonical_json([type(raw).__name__, asdict(raw)]).encode()).digest()
         content = hashlib.sha256(f"pixels\0{raw.shape}\0".encode())
         content.update(np.ascontiguousarray(raw).data)
         return content.digest()
@@ -114,22 +159,31 @@ class Subset(Dataset):
         outside = [index for index in self._indices if not 0 <= index < len(base)]
         if outside:
             raise IndexError(f"{base.name} has items 0 to {len(base) - 1}, not {outside[0]}")
-        super().__init__(base.name, base.classes, (base.items[index] for index in self._indices))
+        super().__init__(
+            base.name, base.classes, (base.items[index] for index in self._indices), base.domain, base.kind
+        )
 
     @property
     def encoded(self) -> bool:
         return self._base.encoded
 
-    def _raw(self, index: int) -> RawImage:
+    def _raw(self, index: int) -> Raw:
         return self._base.raw(self._indices[index])
 
 
 @final
 class Files(Dataset):
-    """One encoded image file per item, read at each call."""
+    """One encoded image or WAV file per item, read at each call."""
 
-    def __init__(self, name: str, classes: Sequence[str], items: Iterable[Item], paths: Sequence[Path]) -> None:
-        super().__init__(name, classes, items)
+    def __init__(
+        self,
+        name: str,
+        classes: Sequence[str],
+        items: Iterable[Item],
+        paths: Sequence[Path],
+        domain: Domain = "vision",
+    ) -> None:
+        super().__init__(name, classes, items, domain)
         self._paths = tuple(paths)
         if len(self._paths) != len(self.items):
             raise DataError(f"{name} has {len(self.items)} items and {len(self._paths)} files. Give one file per item.")
@@ -138,7 +192,7 @@ class Files(Dataset):
     def encoded(self) -> bool:
         return True
 
-    def _raw(self, index: int) -> RawImage:
+    def _raw(self, index: int) -> Raw:
         return self._paths[index].read_bytes()
 
 
@@ -162,10 +216,42 @@ class Pixels(Dataset):
     def encoded(self) -> bool:
         return False
 
-    def _raw(self, index: int) -> RawImage:
+    def _raw(self, index: int) -> Raw:
         image: NDArray[np.uint8] = self._images[index].view()
         image.flags.writeable = False  # it is the data set itself, not a copy
         return image
+
+
+@final
+class InMemory(Dataset):
+    """Raw forms that are not pixels, in memory: texts, episodes, or the bytes of files.
+
+    Raises DataError as well where items and raw forms differ in number, or items that are not
+    answered by a class have other classes than OUTCOMES.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: Sequence[str],
+        items: Iterable[Item],
+        raws: Sequence[Text | Episode | bytes],
+        domain: Domain,
+        kind: AnswerKind = "classes",
+    ) -> None:
+        super().__init__(name, classes, items, domain, kind)
+        self._raws = tuple(raws)
+        if len(self._raws) != len(self.items):
+            raise DataError(f"{name} has {len(self.items)} items and {len(self._raws)} raw forms. Give one per item.")
+        if kind != "classes" and self.classes != OUTCOMES:
+            raise DataError(f"{name} is answered by {kind} and has the classes {listed(classes)}; they are {OUTCOMES}.")
+
+    @property
+    def encoded(self) -> bool:
+        return bool(isinstance(self._raws[0], bytes))
+
+    def _raw(self, index: int) -> Raw:
+        return self._raws[index]
 
 
 def take(dataset: Dataset, split: str | None = None, limit_per_class: int | None = None, seed: int = 0) -> Dataset:
