@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gapshift.domains.base import Dataset, Files, listed
+from gapshift.domains.chosen_classes import check_known
 from gapshift.domains.readers.reader import Reader
 from gapshift.errors import DataError
 from gapshift.schema import Item
@@ -23,16 +24,21 @@ class _ClassFolder:
     path: Path
 
 
-def read_folder(root: Path, labels: Sequence[str] | None = None) -> Dataset:
+def read_folder(root: Path, labels: Sequence[str] | None = None, only: Sequence[str] | None = None) -> Dataset:
     """One item per image file; its id is the path below ``root`` with forward slashes.
 
     Items are sorted by id, classes by name. Files that are no images are passed over, and
-    so are names that start with a dot or two underscores. Raises DataError for a mixture of the two layouts, a class
-    folder without images or outside ``labels``, and an image outside class folders.
+    so are names that start with a dot or two underscores. ``only`` are class folders to read,
+    without a look into the others. Raises DataError for a mixture of the two layouts, a class
+    folder without images or outside ``labels``, one of ``only`` that is not there, and an image
+    outside class folders.
     """
     folders = _class_folders(root)
     if not folders:
         raise DataError(f"{root} holds no class folders. Valid: split/class/file, or class/file.")
+    if only is not None:
+        check_known(str(root), sorted({folder.name for folder in folders}), only)
+        folders = [folder for folder in folders if folder.name in only]
     classes = tuple(labels) if labels is not None else tuple(sorted({folder.name for folder in folders}))
     found: list[tuple[str, int, str, Path]] = []
     for folder in folders:
