@@ -9,12 +9,22 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from gapshift.errors import TrainingError
+from gapshift.errors import TrainingError, UnknownNameError
 from gapshift.records import atomic_path
 from gapshift.train.models import ModelSpec, build_spec
 from gapshift.train.settings import TrainingSettings
 
 _NEXT = "Delete it and train again."
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    ValidationError,
+    UnknownNameError,
+)
 
 
 def save_checkpoint(path: Path, model: nn.Module, spec: ModelSpec, settings: TrainingSettings) -> None:
@@ -42,7 +52,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, ModelSpec, TrainingSettings]
         model.load_state_dict(content["weights"])
     except FileNotFoundError as error:
         raise TrainingError(f"There is no checkpoint {path}. Make it with `gapshift train`.") from error
-    except (OSError, EOFError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError, ValidationError) as error:
+    except _UNREADABLE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise TrainingError(f"{path} is not a checkpoint that this version reads: {reason}. {_NEXT}") from error
     return model.eval(), spec, settings

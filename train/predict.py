@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,20 +14,20 @@ from torch import Tensor, nn
 from gapshift.train.data import intra_op_threads
 
 
-def scores(model: nn.Module, images: Tensor | NDArray[np.float32], batch: int = 512) -> NDArray[np.float32]:
-    """Raw scores (n, K) of ``images`` (n, C, H, W), in eval mode and true float32.
+def scores(model: nn.Module, inputs: Tensor | NDArray[Any], batch: int = 512) -> NDArray[np.float32]:
+    """Raw scores (n, ...) of ``inputs`` (n, ...) of whatever shape and type, in eval mode and true float32.
 
     Runs where the model is; its mode is put back. On the CPU one thread computes them, so
     that they do not depend on the machine's cores; on CUDA TensorFloat-32 is off, so that
     they can be compared with the exported model's.
     """
-    images = torch.as_tensor(images)
+    inputs = torch.as_tensor(inputs)
     place = next(model.parameters()).device
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode(), intra_op_threads(1) if place.type == "cpu" else _true_float32():
-            parts = [model(part.to(place)).float().cpu().numpy() for part in torch.split(images, batch)]
+            parts = [model(part.to(place)).float().cpu().numpy() for part in torch.split(inputs, batch)]
     finally:
         model.train(was_training)
     return np.concatenate(parts)

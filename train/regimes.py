@@ -30,6 +30,9 @@ def _cumulative(order: tuple[int, ...]) -> Opening:
 
 LEVELLED: dict[str, Opening] = {
     "easy-only": lambda _progress, _open_by: (1,),
+    "level-2-only": lambda _progress, _open_by: (2,),
+    "level-3-only": lambda _progress, _open_by: (3,),
+    "level-4-only": lambda _progress, _open_by: (4,),
     "hard-only": lambda _progress, _open_by: (5,),
     "curriculum": _cumulative(LEVELS),
     "anti-curriculum": _cumulative(LEVELS[::-1]),
@@ -64,6 +67,21 @@ def sampler(
     if regime in POOLED:
         return _pooled(len(levels), POOLED[regime], steps, batch, rng)
     return _levelled(regime, np.asarray(levels), _open_levels(regime, steps, open_by), batch, rng)
+
+
+def shuffle_levels(levels: NDArray[np.integer], share: float, seed: int) -> NDArray[np.integer]:
+    """``levels`` (n,) with a random ``share`` of the items trading theirs: how much hangs on right labels?
+
+    Every level keeps its number of items; an item may get its own back. Raises TrainingError
+    for a share outside 0-1.
+    """
+    if not 0 <= share <= 1:
+        raise TrainingError(f"The share of levels to shuffle is {share}; it lies in 0-1.")
+    rng = np.random.default_rng(seed)
+    shuffled = np.array(levels)
+    chosen = rng.choice(len(shuffled), size=round(share * len(shuffled)), replace=False)
+    shuffled[chosen] = shuffled[rng.permutation(chosen)]
+    return shuffled
 
 
 def mix(draws: Indices, n: int) -> NDArray[np.float64]:

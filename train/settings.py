@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from gapshift.errors import SettingsError
 from gapshift.schema import Frozen
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -51,9 +52,10 @@ class LadderSettings(Frozen):
 
     ``epochs`` counts passes over a fold at data fraction 1; smaller fractions train for
     the same number of steps. ``least_steps`` keeps small data sets from stopping at once.
+    ``family`` null: the default of the domain (``DEFAULT_RESPONDER`` in ``train/models``).
     """
 
-    family: str = "cnn"
+    family: str | None = None
     capacities: tuple[Count, ...] = Field(default=(8, 16, 32), min_length=1)
     data_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.5, 1.0), min_length=1)
     seeds: Annotated[int, Field(ge=1)] = 2
@@ -72,7 +74,9 @@ class LadderSettings(Frozen):
         return values
 
     def training(self, width: int, steps: int) -> TrainingSettings:
-        """The training settings of one responder."""
+        """The training settings of one responder. Raises SettingsError where no family is named yet."""
+        if self.family is None:
+            raise SettingsError("The ladder names no `family`. Set it, or take the domain's DEFAULT_RESPONDER.")
         return TrainingSettings(
             family=self.family,
             width=width,

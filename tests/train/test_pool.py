@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from gapshift.train.models import build
+from gapshift.train.models import ModelSpec, build_spec
 from gapshift.train.pool import default_workers, in_parallel
 
 
@@ -67,7 +67,7 @@ def test_closing_early_drops_what_has_not_begun() -> None:
 
 def test_networks_built_together_are_those_built_one_by_one() -> None:
     def network(seed: int) -> bytes:
-        model = build("cnn", channels=1, size=(8, 8), classes=3, width=8, seed=seed)
+        model = build_spec(ModelSpec(family="cnn", shape=(1, 8, 8), classes=3, width=8), seed=seed)
         return b"".join(value.numpy().tobytes() for value in model.state_dict().values())
 
     before = torch.random.get_rng_state()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gapshift.errors import TrainingError, UnknownNameError
-from gapshift.train.regimes import REGIMES, mix, sampler
+from gapshift.train.regimes import REGIMES, mix, sampler, shuffle_levels
 
 LEVELS = np.repeat([1, 2, 3, 4, 5], [40, 10, 20, 5, 25])
 N = len(LEVELS)
@@ -28,7 +28,10 @@ def test_same_shape_and_reproducible_for_every_regime(regime: str) -> None:
     assert not np.array_equal(draws, sampler(regime, LEVELS, steps=11, batch=7, seed=6))
 
 
-@pytest.mark.parametrize(("regime", "level"), [("easy-only", 1), ("hard-only", 5)])
+@pytest.mark.parametrize(
+    ("regime", "level"),
+    [("easy-only", 1), ("level-2-only", 2), ("level-3-only", 3), ("level-4-only", 4), ("hard-only", 5)],
+)
 def test_single_level_regimes_stay_in_it(regime: str, level: int) -> None:
     assert set(drawn_levels(regime).ravel()) == {level}
 
@@ -89,3 +92,23 @@ def test_refusals_name_what_is_valid() -> None:
         sampler("curriculum", LEVELS, steps=1, batch=1, seed=0, open_by=0.9)
     with pytest.raises(TrainingError, match="'iid' has no items"):
         sampler("iid", np.array([], dtype=int), steps=1, batch=1, seed=0)
+
+
+@given(st.lists(st.integers(1, 5), max_size=60), st.floats(0, 1), st.integers(0, 99))
+def test_shuffled_levels_keep_their_numbers_and_most_others_their_place(
+    given_levels: list[int], share: float, seed: int
+) -> None:
+    levels = np.array(given_levels, dtype=np.int64)
+    shuffled = shuffle_levels(levels, share, seed)
+    assert sorted(shuffled) == sorted(levels)
+    assert (shuffled != levels).sum() <= round(share * len(levels))
+    assert np.array_equal(shuffled, shuffle_levels(levels, share, seed))
+
+
+def test_a_full_shuffle_leaves_only_what_chance_leaves() -> None:
+    levels = np.repeat(np.arange(1, 6), 2000)
+    assert (shuffle_levels(levels, 1.0, 0) == levels).mean() == pytest.approx(0.2, abs=0.02)
+    assert (shuffle_levels(levels, 0.3, 0) == levels).mean() == pytest.approx(0.76, abs=0.02)
+    assert not np.array_equal(shuffle_levels(levels, 0.3, 0), shuffle_levels(levels, 0.3, 1))
+    with pytest.raises(TrainingError, match="share of levels to shuffle is 30; it lies in 0-1"):
+        shuffle_levels(levels, 30, 0)

@@ -10,11 +10,13 @@ class Cnn(nn.Module):
 
     Widths are ``width``, 2x and 4x; a global average pool makes the head independent of
     the image size. The stem halves images of 24 pixels and more: full resolution
-    quadruples the cost and adds little at these widths.
+    quadruples the cost and adds little at these widths. ``shape`` is (channels, height,
+    width in pixels).
     """
 
-    def __init__(self, channels: int, size: tuple[int, int], classes: int, width: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], classes: int, width: int) -> None:
         super().__init__()
+        channels, *size = shape
         stride = 2 if min(size) >= 24 else 1
         self.features = nn.Sequential(
             block(channels, width, kernel=5 if stride == 2 else 3, stride=stride),

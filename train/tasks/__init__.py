@@ -1,0 +1,1 @@
+"""What networks learn and are asked, one file per kind of answer."""
