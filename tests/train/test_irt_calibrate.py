@@ -16,7 +16,10 @@ from gapshift.records import ITEM_SCHEMA, read_items, write_items
 from gapshift.schema import Item
 from gapshift.train.irt import calibrate as module
 from gapshift.train.irt import pyirt
+from gapshift.train.irt.base import ItemParameters
 from gapshift.train.irt.calibrate import Calibration, calibrate
+from gapshift.train.irt.em import EMEngine
+from gapshift.train.irt.link import LINKING_ASSUMPTION
 
 NO_GUESSING = "Guessing is taken as 0; for K-way classification give 1/K."
 Matrix = NDArray[np.float64]
@@ -185,7 +188,41 @@ def test_a_table_of_other_items_is_refused() -> None:
         result.table([*items, items[0]])
 
 
+def test_names_put_linked_abilities_on_the_card() -> None:
+    names = [f"w8-f1-r{number}-c1" for number in range(20)]
+    result = quick(answers(20), names=names)
+    assert result.card.abilities == dict(zip(names, result.parameters.theta.tolist(), strict=True))
+    assert result.card.notes[-1] == LINKING_ASSUMPTION
+    unnamed = quick(answers(20)).card
+    assert unnamed.abilities == {}
+    assert LINKING_ASSUMPTION not in unnamed.notes
+
+
+@pytest.mark.parametrize(
+    ("matrix", "text"),
+    [
+        (np.ones((12, ITEMS)), "Every response is 1: without right and wrong answers no item can be called harder"),
+        (np.full((12, ITEMS), 0.1), "Every response is 0.1: without right and wrong"),
+        (np.tile(answers(1), (12, 1)), "All 12 responders are equally able, so no item can be placed between them"),
+        (answers(1), r"at least 2 responders and 2 items; got 1 responder\(s\) and 300 item\(s\)"),
+    ],
+)
+def test_what_cannot_rate_items_is_said(matrix: Matrix, text: str) -> None:
+    with pytest.raises(CalibrationError, match=text):
+        quick(matrix)
+
+
+def test_abilities_that_are_not_finite_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = np.ones(ITEMS)
+    broken = ItemParameters(b=B, a=one, c=one * 0, se_b=one, theta=np.array([0.0, np.nan, 1.0]))
+    monkeypatch.setattr(EMEngine, "_fit", lambda *_: broken)
+    with pytest.raises(CalibrationError, match=r"1 of 3 abilities are not finite: responder 1 .*try the other engine"):
+        quick(answers(3))
+
+
 def test_errors() -> None:
+    with pytest.raises(CalibrationError, match=r"3 responder names for 10 responders, 1 of them more than once \(a\)"):
+        quick(answers(10), names=["a", "b", "a"])
     with pytest.raises(UnknownNameError, match=r"Unknown calibration engine 'emm'. Did you mean 'em'\?"):
         quick(answers(10), engine="emm")
     with pytest.raises(CalibrationError, match="3 run names for 10 responders"):

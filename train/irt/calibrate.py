@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from gapshift.train.irt import engine as engine_named
 from gapshift.train.irt import pyirt
 from gapshift.train.irt.base import Engine, Floats, ItemParameters, first_few, fixed_guessing
 from gapshift.train.irt.levels import absolute_levels, levels
-from gapshift.train.irt.link import link_parameters
+from gapshift.train.irt.link import LINKING_ASSUMPTION, link_parameters
 from gapshift.train.irt.reliability import Bands, gated_bands, split_half
 
 CROSS_CHECK_RESPONSES = 1_500_000
@@ -64,6 +65,7 @@ class Calibration:
             "label": [item.label for item in items],
             "group": [item.group for item in items],
             **{name: values[rows] for name, values in rated.items()},
+            "chance": [None] * len(items),
         }
         return pa.table(columns, schema=ITEM_SCHEMA)
 
@@ -90,6 +92,7 @@ def calibrate(
     guessing: ArrayLike,
     engine: str = "em",
     runs: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
     cross_check: bool | None = None,
     seed: int = 0,
 ) -> Calibration:
@@ -97,15 +100,18 @@ def calibrate(
 
     ``guessing``: 1/K for classification into K classes, 0 where nothing can be guessed.
     ``runs`` names each responder's run (checkpoints of one run share it); without it every
-    responder counts as a run. ``cross_check`` also runs the other engine (py-irt's 1PL, or
-    em where the engine is py-irt) and states the rank correlation of b: True always, False
-    never, None where it takes at most about ten seconds and py-irt is there.
+    responder counts as a run. ``names`` (recipe and checkpoint) mean the same responders on
+    other tasks: their linked abilities then stand on the card. ``cross_check`` also runs the
+    other engine (py-irt's 1PL, or em where the engine is py-irt) and states the rank
+    correlation of b: True always, False never, None where it takes at most about ten seconds
+    and py-irt is there.
 
-    Raises CalibrationError for responses, ids or runs that cannot be used and for a forced
+    Raises CalibrationError for responses, ids, runs or names that cannot be used and for a forced
     cross-check that cannot run; UnknownNameError for an unknown engine.
     """
     chosen = engine_named(engine)
     matrix = np.asarray(responses, dtype=np.float64)
+    _check_names(names, matrix)
     parameters = link_parameters(chosen.fit(matrix, guessing, seed))
     level, tie_share = levels(parameters.b, item_ids)
     found = _Found(
@@ -122,7 +128,7 @@ def calibrate(
         level=level,
         level_abs=absolute_levels(parameters.b),
         proportion_correct=np.nanmean(matrix, axis=0),
-        card=_card(task, chosen, matrix, parameters, found),
+        card=_card(task, chosen, matrix, parameters, found, names),
     )
 
 
@@ -142,7 +148,25 @@ class _Found:
     agreement: Agreement
 
 
-def _card(task: str, chosen: Engine, matrix: Floats, parameters: ItemParameters, found: _Found) -> CalibrationCard:
+def _check_names(names: Sequence[str] | None, matrix: Floats) -> None:
+    if names is None:
+        return
+    again = [name for name, count in Counter(names).items() if count > 1]
+    if len(names) != len(matrix) or again:
+        raise CalibrationError(
+            f"{len(names)} responder names for {len(matrix)} responders, {len(again)} of them more than once "
+            f"({first_few(again) or 'none'}). Give every responder one name of its own, or leave `names` out."
+        )
+
+
+def _card(
+    task: str,
+    chosen: Engine,
+    matrix: Floats,
+    parameters: ItemParameters,
+    found: _Found,
+    names: Sequence[str] | None,
+) -> CalibrationCard:
     responders, items = matrix.shape
     return CalibrationCard(
         task=task,
@@ -154,7 +178,8 @@ def _card(task: str, chosen: Engine, matrix: Floats, parameters: ItemParameters,
         rank_correlation_py_irt=found.agreement[0],
         gated_bands=gated_bands(found.reliability),
         tie_share=found.tie_share,
-        notes=tuple(note for note in _notes(found) if note),
+        abilities=dict(zip(names, parameters.theta.tolist(), strict=True)) if names is not None else {},
+        notes=tuple(note for note in (*_notes(found), LINKING_ASSUMPTION if names is not None else "") if note),
     )
 
 
