@@ -12,6 +12,7 @@ from gapshift.export.model_file import read_model
 from gapshift.schema import Execution, Precision, Runtime
 
 _HINTS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+_RECURRENT = ("LSTM", "GRU", "RNN", "RNNSeq", "RNNCell", "LSTMSequence", "GRUSequence")
 _NODE_FORMATS = {"int8-dynamic": "int8", "int8-qdq": "int8", "bfloat16-emulated": "float32"}
 
 
@@ -27,7 +28,7 @@ def truth(session: Session, variant_path: Path, precision: Precision, runtime: R
     model = read_model(variant_path)
     graph, stored = session.executed(), Counter(form for _, form in stored_nodes(model))
     requested, matches = _request(precision, runtime, stored, graph)
-    executed = _summary(graph.formats())
+    executed = _summary(graph.formats()) + _recurrent(precision, graph)
     if precision.format == "bfloat16-emulated":
         kept = _kept(graph, roundings(model))
         matches, executed = matches and kept == "bfloat16 rounding", f"{executed} arithmetic, {kept}"
@@ -84,6 +85,13 @@ def _summary(formats: Counter[str]) -> str:
     total = formats.total()
     (first, count), *rest = formats.most_common()
     return f"{first} {count} of {total} nodes" + "".join(f", {form} {n} of {total}" for form, n in rest)
+
+
+def _recurrent(precision: Precision, graph: ExecutedGraph) -> str:
+    """Names recurrent operators that the format left out: one of them is most of a network's work."""
+    wanted = _NODE_FORMATS.get(precision.format, precision.format)
+    left = sorted({(name, form) for name, form in graph.nodes if name in _RECURRENT and form != wanted})
+    return "".join(f", {name} in {form}" for name, form in left if len(graph.formats()) > 1)
 
 
 def _provider(session: Session, graph: ExecutedGraph) -> str:

@@ -16,23 +16,33 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gapshift.errors import EvaluationError
+from gapshift.errors import ContractError, EvaluationError
 from gapshift.export.model_file import describe
 from gapshift.export.model_file import sha256 as file_sha256
 from gapshift.export.parity import Parity, check_parity
 from gapshift.export.stamp import check_against, stamp
 from gapshift.export.torch_onnx import to_onnx
-from gapshift.records import Records, atomic_path, records_from_scores, write_cell
-from gapshift.schema import TRAINING, Bundle, CellInfo, Contract, Execution, Item, answers_key, canonical_json, digest
+from gapshift.records import Records, atomic_path, write_cell
+from gapshift.schema import (
+    OUTCOMES,
+    TRAINING,
+    Bundle,
+    CellInfo,
+    Contract,
+    Domain,
+    Execution,
+    answers_key,
+    canonical_json,
+    digest,
+)
 from gapshift.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The network's own scores (n, K) on held-out *and* training items, in one order."""
+    """The network's own answers to held-out *and* training items, whatever their kind."""
 
-    items: Sequence[Item]
-    scores: NDArray[np.floating]
+    records: Records
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +55,15 @@ class Mix:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a bundle comes from: regime, seed, family, training settings, task; device and
-    dtype that the network trained in, and the seconds it took."""
+    """Where a bundle comes from: regime, seed, family and width, task and its domain, training
+    settings; device and dtype that the network trained in, and the seconds it took."""
 
     regime: str
     seed: int
     family: str
+    width: int
     task: str
+    domain: Domain
     training: Mapping[str, Any]
     device: str = "cpu"
     dtype: str = "float32"
@@ -64,40 +76,47 @@ def export_bundle(
     workspace: Workspace,
     name: str,
     contract: Contract,
-    images: NDArray[np.float32],
+    inputs: NDArray[Any],
     answers: Answers,
     mix: Mix,
     origin: Origin,
+    length_axis: int | None = None,
+    recurrent: bool = False,
 ) -> Bundle:
     """Write NAME.onnx, NAME.answers.parquet and NAME.mix.parquet into RUN/bundles.
 
-    ``images`` (n, C, H, W), prepared by the contract, are for the parity check; at least 7.
-    Every file is atomic and the ONNX file comes last, so where it lies the bundle is whole.
-    Raises EvaluationError where export or parity fails, ContractError where the contract
-    does not fit the graph, WorkspaceError where the disk refuses.
+    ``inputs`` (n, ...), prepared by the contract, are for the parity check; at least 7.
+    ``length_axis`` is the inputs' axis whose length stays free, ``recurrent`` says that the
+    network holds an LSTM or a GRU. Every file is atomic and the ONNX file comes last, so where
+    it lies the bundle is whole. Raises EvaluationError where export or parity fails,
+    ContractError where the contract does not fit the graph or the task, WorkspaceError where
+    the disk refuses.
     """
-    _validate(answers, mix, contract)
+    _validate(answers, mix, contract, origin)
     path = workspace.bundles / f"{name}.onnx"
     workspace.bundles.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         to_onnx(
             model,
-            torch.from_numpy(images),
+            torch.from_numpy(inputs),
             temporary,
             input_name=contract.model.input,
             output_name=contract.model.output,
+            length_axis=length_axis,
+            recurrent=recurrent,
         )
         check_against(contract, describe(temporary), model=name)
-        parity = check_parity(model, temporary, images, contract)
+        parity = check_parity(model, temporary, inputs, contract, length_axis=length_axis)
         stamp(temporary, contract, _stamps(model, origin, answers, mix, parity))
         sha256 = file_sha256(temporary)
-        write_cell(workspace.answers_path(name), _header(name, sha256, model, origin), _records(answers, contract))
-        _write_mix(workspace.mix_path(name), mix)
+        write_cell(workspace.answers_path(name), _header(name, sha256, model, origin), answers.records)
+        write_mix(workspace.mix_path(name), mix)
     return Bundle(
         name=name,
         path=str(path.relative_to(workspace.root)),
         sha256=sha256,
         contract=contract,
+        domain=origin.domain,
         task=origin.task,
         regime=origin.regime,
         seed=origin.seed,
@@ -105,7 +124,7 @@ def export_bundle(
     )
 
 
-def _write_mix(path: Path, mix: Mix) -> None:
+def write_mix(path: Path, mix: Mix) -> None:
     """The items that training drew, with their weights (columns item_id, weight)."""
     drawn = np.flatnonzero(mix.weights > 0).tolist()
     table = pa.table(
@@ -130,7 +149,7 @@ def _weights_digest(model: nn.Module) -> str:
 def _stamps(model: nn.Module, origin: Origin, answers: Answers, mix: Mix, parity: Parity) -> dict[str, str]:
     hashes = {
         "weights": _weights_digest(model),
-        "items": digest([item.id for item in answers.items]),
+        "items": digest(answers.records.item_id.tolist()),
         "mix": digest([[name, float(weight)] for name, weight in zip(mix.item_ids, mix.weights, strict=True)]),
         "training": digest(dict(origin.training)),
     }
@@ -138,11 +157,21 @@ def _stamps(model: nn.Module, origin: Origin, answers: Answers, mix: Mix, parity
         "regime": origin.regime,
         "seed": str(origin.seed),
         "family": origin.family,
+        "width": str(origin.width),
         "task": origin.task,
+        "domain": origin.domain,
         "training": canonical_json(dict(origin.training)),
         "hashes": canonical_json(hashes),
-        "parity": canonical_json({"items": parity.items, "max_abs_difference": parity.max_abs_difference}),
+        "parity": canonical_json(_parity_stamp(parity)),
         "versions": canonical_json(_versions()),
+    }
+
+
+def _parity_stamp(parity: Parity) -> dict[str, Any]:
+    return {
+        "items": parity.items,
+        "max_abs_difference": parity.max_abs_difference,
+        "lengths": list(parity.lengths),
     }
 
 
@@ -169,19 +198,34 @@ def _header(name: str, sha256: str, model: nn.Module, origin: Origin) -> CellInf
     return CellInfo(key=answers_key(sha256), bundle=name, environment=TRAINING, execution=execution)
 
 
-def _records(answers: Answers, contract: Contract) -> Records:
-    return records_from_scores(answers.items, answers.scores, contract.model.output_kind == "probabilities")
-
-
-def _validate(answers: Answers, mix: Mix, contract: Contract) -> None:
-    classes = len(contract.model.labels)
-    if answers.scores.shape != (len(answers.items), classes):
+def _validate(answers: Answers, mix: Mix, contract: Contract, origin: Origin) -> None:
+    if contract.domain != origin.domain:
+        raise ContractError(
+            f"The contract is for {contract.domain} and the task {origin.task!r} is of {origin.domain}. "
+            f"Set the contract's domain and preprocessing to {origin.domain}."
+        )
+    ids = answers.records.item_id
+    if not len(ids) or len(np.unique(ids)) < len(ids):
         raise EvaluationError(
-            f"Answers have shape {answers.scores.shape}; {len(answers.items)} items and {classes} labels "
-            f"make ({len(answers.items)}, {classes})."
+            f"The answers name {len(ids)} items, {len(np.unique(ids))} of them different; "
+            "a bundle takes one answer an item, for at least one item."
         )
     if len(mix.item_ids) != len(mix.weights) or not np.isclose(mix.weights.sum(), 1.0) or (mix.weights < 0).any():
         raise EvaluationError(
             f"The training mix has {len(mix.item_ids)} ids and {len(mix.weights)} weights that sum to "
             f"{mix.weights.sum():g}; it takes one weight per id, none negative, with sum 1."
         )
+    classes = _classes(contract)
+    named = contract.model.output_kind != "spans"  # a span's prediction is the hash of its text
+    if (answers.records.label >= classes).any() or (named and (answers.records.prediction >= classes).any()):
+        raise EvaluationError(
+            f"The answers hold labels to {answers.records.label.max()} and predictions to "
+            f"{answers.records.prediction.max()}; {contract.model.output_kind} with {len(contract.model.labels)} "
+            f"labels have 0 to {classes - 1}. Set model.labels of the contract to the task's classes."
+        )
+
+
+def _classes(contract: Contract) -> int:
+    """Spans and episodes are right or wrong; scores name one of the labels."""
+    graded = contract.model.output_kind in ("spans", "actions")
+    return len(OUTCOMES) if graded else len(contract.model.labels)

@@ -13,9 +13,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from gapshift.errors import EvaluationError
+from gapshift.errors import EvaluationError, NotApplicableError
 
 MATRIX_OPERATORS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+RECURRENT_OPERATORS = ("LSTM", "GRU", "RNN")
 _SUFFIX = "bfloat16"
 
 
@@ -33,9 +34,11 @@ def emulate_bfloat16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Weights are rounded in the file, the rest by a pair of Casts in the graph. Biases
     stay float32, like the sums they join. Raises EvaluationError where the model has
-    no float32 matrix operator at its top level.
+    no float32 matrix operator at its top level, NotApplicableError where it has a recurrent
+    one: its state goes from step to step inside the operator, out of reach of a rounding.
     """
     require_matrix_operator(model)
+    _refuse_recurrent(model)
     rounded = onnx.ModelProto()
     rounded.CopyFrom(model)
     _Rounding(rounded.graph).apply()
@@ -48,6 +51,15 @@ def require_matrix_operator(model: onnx.ModelProto) -> None:
         raise EvaluationError(
             f"the graph has none of {', '.join(MATRIX_OPERATORS)} at its top level, so there is nothing to convert. "
             "Leave environments of this format out."
+        )
+
+
+def _refuse_recurrent(model: onnx.ModelProto) -> None:
+    found = sorted({node.op_type for node in model.graph.node if node.op_type in RECURRENT_OPERATORS})
+    if found:
+        raise NotApplicableError(
+            f"the graph has {' and '.join(found)}, whose state is carried inside the operator in float32 and cannot be "
+            "rounded at every step. Leave environments of this format out for recurrent models."
         )
 
 

@@ -1,6 +1,6 @@
 """Precision variants: the same model in another number format, as a file of its own.
 
-A variant keeps the model's float32 inputs and outputs and its metadata.
+A variant keeps the types of the model's input and output (token ids stay int64) and its metadata.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto
 
-from gapshift.errors import EvaluationError, GapshiftError
+from gapshift.errors import EvaluationError, GapshiftError, NotApplicableError
 from gapshift.export.emulate import emulate_bfloat16
 from gapshift.export.model_file import read_model
 from gapshift.export.quantize import quantize_dynamic, quantize_static
@@ -26,16 +27,20 @@ def variant(
 ) -> None:
     """Write ``model`` in ``precision`` to ``out``, atomically.
 
-    ``calibration`` yields input batches as the model takes them, shape (n, C, H, W);
-    only ``int8-qdq`` reads it. Raises EvaluationError when the conversion fails or
-    calibration batches are missing, ModelFileError when ``model`` cannot be read.
+    ``calibration`` yields input batches (n, ...) as the model takes them, token ids as whole
+    numbers; only ``int8-qdq`` reads it. Raises EvaluationError when the conversion fails, changes
+    nothing or lacks calibration batches, NotApplicableError where a model of this kind cannot
+    be had in this format, ModelFileError when ``model`` cannot be read.
     """
     source = read_model(model)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # converters warn about their own internals
             converted = _convert(precision, calibration, input_name)(source)
+            _require_format(precision, converted)
             data = _finished(converted, source).SerializeToString(deterministic=True)
+    except NotApplicableError as error:
+        raise NotApplicableError(f"Cannot convert {model} to {precision.format}: {error}") from error
     except GapshiftError as error:
         raise EvaluationError(f"Cannot convert {model} to {precision.format}: {error}") from error
     except Exception as error:
@@ -62,6 +67,27 @@ def _convert(
             return lambda model: quantize_dynamic(model, precision.per_channel)
         case "int8-qdq":
             return lambda model: quantize_static(model, precision, calibration, input_name)
+
+
+_STORED_AS: dict[str, tuple[int, ...]] = {
+    "float16": (TensorProto.FLOAT16,),
+    "bfloat16-emulated": (TensorProto.BFLOAT16,),
+    "int8-dynamic": (TensorProto.INT8, TensorProto.UINT8),
+    "int8-qdq": (TensorProto.INT8, TensorProto.UINT8),
+}
+
+
+def _require_format(precision: Precision, converted: onnx.ModelProto) -> None:
+    """Raise EvaluationError where a format left no trace: no weight and no Cast is of its type."""
+    if precision.format == "float32":
+        return
+    found = {tensor.data_type for tensor in converted.graph.initializer}
+    found |= {attribute.i for node in converted.graph.node for attribute in node.attribute if attribute.name == "to"}
+    if not found.intersection(_STORED_AS[precision.format]):
+        raise EvaluationError(
+            "the converter left every operator in its old format, since it has none that it can convert. "
+            "Leave environments of this format out."
+        )
 
 
 def _float16(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -32,6 +32,11 @@ _CALIBRATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "percentile": ("Percentile", {"num_bins": 2048, "percentile": 99.99}),
 }
 
+_MASK = -1e4
+"""Values from here down stand for minus infinity."""
+_ELEMENTWISE = frozenset(["Where", "Add", "Sub", "Mul", "Min", "Max", "Cast", "Identity"])
+_MOVES = frozenset(["Expand", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Slice", "Concat", "Gather"])
+
 
 def quantize_dynamic(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
     """Weights in uint8, activation scales found anew in every batch."""
@@ -47,9 +52,11 @@ def quantize_dynamic(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelPro
 def quantize_static(
     model: onnx.ModelProto, precision: Precision, calibration: Iterable[NDArray[Any]] | None, input_name: str
 ) -> onnx.ModelProto:
-    """QDQ with ranges from ``calibration``: batches of shape (n, C, H, W).
+    """QDQ with ranges from ``calibration``: batches (n, ...) of the model's inputs, token ids too.
 
-    Raises EvaluationError where there are no batches or their values are not finite.
+    What depends on the inputs' length alone (positions) stays float32, and so does what carries
+    a mask: 256 steps from -10,000 upwards would leave nothing of the rest. Raises
+    EvaluationError where there are no batches, they are not finite or differ in length.
     """
     require_matrix_operator(model)
     batches = _batches(model, calibration, input_name)
@@ -61,15 +68,16 @@ def quantize_static(
         operators = sorted({*QLinearOpsRegistry, *QDQRegistry})
         prepared = _prepared(model, Path(folder))
         ranges = _ranges(prepared, operators, precision, ({input_name: batch} for batch in batches))
+        source = onnx.load(str(prepared))
         quantizer = QDQQuantizer(
-            onnx.load(str(prepared)),
+            source,
             precision.per_channel,
             False,  # reduce_range
             QuantType.QInt8,
             QuantType.QUInt8,
             ranges,
             [],  # nodes to quantise: all
-            [],  # nodes to leave out: none
+            [*_of_shapes_alone(source.graph, input_name), *_masking(source.graph)],  # nodes to leave out
             operators,
             {},
         )
@@ -99,23 +107,58 @@ def _ranges(prepared: Path, operators: list[str], precision: Precision, feeds: I
     return calibrator.compute_data()
 
 
+def _of_shapes_alone(graph: onnx.GraphProto, input_name: str) -> list[str]:
+    """Names of the nodes that no value of the input reaches, only its shape."""
+    reached = {input_name}
+    for node in graph.node:  # in topological order
+        if node.op_type not in ("Shape", "Size") and reached.intersection(node.input):
+            reached.update(node.output)
+    return [node.name for node in graph.node if not reached.intersection(node.output)]
+
+
+def _masking(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that take or give a tensor with a mask's huge negative values in it."""
+    masked = {tensor.name for tensor in graph.initializer if _is_mask(tensor)}
+    for node in graph.node:
+        if node.op_type in _ELEMENTWISE | _MOVES and masked.intersection(node.input):
+            masked.update(node.output)
+    return [node.name for node in graph.node if masked.intersection((*node.input, *node.output))]
+
+
+def _is_mask(tensor: onnx.TensorProto) -> bool:
+    if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
+        return False
+    values = onnx.numpy_helper.to_array(tensor)
+    return bool(values.size and values.min() <= _MASK)
+
+
 def _prepared(model: onnx.ModelProto, folder: Path) -> Path:
-    """The model with shapes inferred and constants folded, as the quantiser advises."""
+    """The model with shapes inferred and constants folded, as the quantiser advises, and every node named.
+
+    ONNX's own shape inference: the library's symbolic one leaves files in the working
+    directory where it meets a shape that it cannot infer. The declared shapes of weights are
+    dropped, since the quantiser turns some weights and keeps what was declared.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     source, prepared = folder / "source.onnx", folder / "prepared.onnx"
     onnx.save(model, str(source))
-    try:
-        quant_pre_process(source, prepared)
-    except Exception:  # noqa: BLE001 - symbolic inference is optional, and refuses some operators
-        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    ready = onnx.load(str(prepared))
+    weights = {tensor.name for tensor in ready.graph.initializer}
+    declared = [value for value in ready.graph.value_info if value.name not in weights]
+    del ready.graph.value_info[:]
+    ready.graph.value_info.extend(declared)
+    for index, node in enumerate(ready.graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
+    onnx.save(ready, str(prepared))
     return prepared
 
 
-def _batches(
-    model: onnx.ModelProto, calibration: Iterable[NDArray[Any]] | None, input_name: str
-) -> list[NDArray[np.float32]]:
-    batches = [np.asarray(batch, dtype=np.float32) for batch in calibration or ()]
+def _batches(model: onnx.ModelProto, calibration: Iterable[NDArray[Any]] | None, input_name: str) -> list[NDArray[Any]]:
+    takes = _input(model, input_name)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(takes.elem_type)
+    batches = [np.asarray(batch, dtype=dtype) for batch in calibration or ()]
     batches = [batch for batch in batches if len(batch)]
     if not batches:
         raise EvaluationError(
@@ -124,10 +167,13 @@ def _batches(
         )
     if not all(np.isfinite(batch).all() for batch in batches):
         raise EvaluationError("the calibration batches hold values that are not finite. Check their preprocessing.")
-    return _of_size(batches, _fixed_batch(model, input_name) or len(batches[0]))
+    shapes = sorted({batch.shape[1:] for batch in batches})
+    if len(shapes) > 1:
+        raise EvaluationError(f"the calibration batches hold inputs of shapes {shapes}. Prepare all to one length.")
+    return _of_size(batches, _fixed_batch(takes) or len(batches[0]))
 
 
-def _of_size(batches: list[NDArray[np.float32]], size: int) -> list[NDArray[np.float32]]:
+def _of_size(batches: list[NDArray[Any]], size: int) -> list[NDArray[Any]]:
     """The same rows in batches of equal size, the last filled with its last row.
 
     The histogram calibrators need equal sizes, a model with a fixed batch needs its own.
@@ -138,11 +184,15 @@ def _of_size(batches: list[NDArray[np.float32]], size: int) -> list[NDArray[np.f
     return list(rows.reshape(-1, size, *rows.shape[1:]))
 
 
-def _fixed_batch(model: onnx.ModelProto, input_name: str) -> int | None:
+def _input(model: onnx.ModelProto, input_name: str) -> onnx.TypeProto.Tensor:
     names = [value.name for value in model.graph.input]
     if input_name not in names:
         raise EvaluationError(f"the model has no input {input_name!r}; it has {', '.join(names)}.")
-    dims = model.graph.input[names.index(input_name)].type.tensor_type.shape.dim
+    return model.graph.input[names.index(input_name)].type.tensor_type
+
+
+def _fixed_batch(takes: onnx.TypeProto.Tensor) -> int | None:
+    dims = takes.shape.dim
     return dims[0].dim_value if dims and dims[0].HasField("dim_value") else None
 
 

@@ -13,22 +13,33 @@ from typing import Any
 
 import onnx
 
+from gapshift.domains.audio import frames_of
 from gapshift.errors import ContractError, SettingsError, UnknownNameError
 from gapshift.export.model_file import ModelDescription, TensorDescription, describe, read_model
 from gapshift.records import atomic_path
-from gapshift.schema import Contract, canonical_json
+from gapshift.schema import (
+    AudioPreprocessing,
+    Contract,
+    ControlPreprocessing,
+    Domain,
+    OutputKind,
+    Preprocessing,
+    TextPreprocessing,
+    canonical_json,
+)
 from gapshift.settings import read_toml, validate
 
 PREFIX = "gapshift."
 CONTRACT = f"{PREFIX}contract"
 
-EXAMPLE = """\
+EXAMPLES: dict[Domain, str] = {
+    "vision": """\
 schema_version = 1
 domain = "vision"
 
 [model]
-input = "input"              # the graph's input name
-output = "logits"            # the graph's output name
+input = "input"              # the graph's input name, (n, channels, height, width)
+output = "logits"            # the graph's output name, (n, labels)
 output_kind = "logits"       # or "probabilities"
 labels = ["cat", "dog"]      # labels[i] names score i
 
@@ -42,8 +53,71 @@ std = [0.229, 0.224, 0.225]
 size = [224, 224]            # height, width
 library = "pillow"           # or "opencv"
 interpolation = "bilinear"
-"""
-"""A minimal contract.toml, shown where a contract is missing."""
+""",
+    "text": """\
+schema_version = 1
+domain = "text"
+
+[model]
+input = "input"              # the graph's input name, token ids (n, tokens), int64 or int32
+output = "logits"            # the graph's output name, (n, labels); for spans (n, 2, tokens)
+output_kind = "logits"       # or "probabilities", "spans" (with labels = ["start", "end"])
+labels = ["negative", "positive"]  # labels[i] names score i
+
+[preprocessing]
+tokenizer = "word"           # or "wordpiece"
+vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "film"]  # vocabulary[i] is token i
+lowercase = true
+strip_accents = true
+max_length = 32              # tokens
+truncation_side = "right"    # or "left"
+padding_side = "right"       # or "left"
+""",
+    "audio": """\
+schema_version = 1
+domain = "audio"
+
+[model]
+input = "input"              # the graph's input name, log-mel features (n, mels, frames)
+output = "logits"            # the graph's output name, (n, labels)
+output_kind = "logits"       # or "probabilities"
+labels = ["yes", "no"]       # labels[i] names score i
+
+[preprocessing]
+sample_rate = 16000          # Hz
+duration = 1.0               # s
+window = "hann-periodic"     # or "hann-symmetric"
+window_length = 400          # samples
+hop_length = 160             # samples
+mels = 40
+mel_scale = "slaney"         # or "htk"
+mean = -6.5                  # of the log power over the training items
+std = 3.2
+""",
+    "control": """\
+schema_version = 1
+domain = "control"
+
+[model]
+input = "input"              # the graph's input name, readings (n, window, observation)
+output = "logits"            # the graph's output name, (n, labels)
+output_kind = "actions"      # the highest score is the action taken
+labels = ["left", "right"]   # labels[i] names action i
+
+[preprocessing]
+window = 4                   # readings, oldest first
+offset = [0.0, 0.0, 0.0, 0.0]  # a reading is (observation - offset) * scale
+scale = [0.5, 0.5, 5.0, 0.5]
+""",
+}
+"""A minimal contract.toml of each domain, shown where a contract is missing."""
+_TOKEN_DTYPES = ("int64", "int32")
+_KINDS: dict[Domain, tuple[OutputKind, ...]] = {
+    "vision": ("logits", "probabilities"),
+    "text": ("logits", "probabilities", "spans"),
+    "audio": ("logits", "probabilities"),
+    "control": ("actions",),
+}
 _MORE = "Correct it and give it with `--contract FILE`; `gapshift contract MODEL` prints a whole one."
 
 
@@ -79,7 +153,7 @@ def read_contract(path: Path) -> Contract:
     if text is None:
         raise ContractError(
             f"{path} carries no contract (metadata key {CONTRACT!r}): nothing says how its input is prepared "
-            f"and what its outputs mean. {_example()}"
+            f"and what its outputs mean. {_example(_likely_domain(describe(path)))}"
         )
     try:
         tree = json.loads(text)
@@ -96,8 +170,20 @@ def _validated(tree: Any, where: str) -> Contract:
         raise ContractError(f"{error} {_MORE}") from error
 
 
-def _example() -> str:
-    return f"Give one with `--contract FILE`; the least that such a contract.toml says:\n\n{EXAMPLE}"
+def _example(domain: Domain) -> str:
+    others = ", ".join(other for other in EXAMPLES if other != domain)
+    return (
+        f"Give one with `--contract FILE`; the least that such a contract.toml says for {domain} "
+        f"(the other domains: {others}):\n\n{EXAMPLES[domain]}"
+    )
+
+
+def _likely_domain(graph: ModelDescription) -> Domain:
+    """What the first input looks like: token ids, features, or else images."""
+    first = graph.inputs[0] if graph.inputs else None
+    if first is not None and first.dtype in _TOKEN_DTYPES:
+        return "text"
+    return "audio" if first is not None and first.shape is not None and len(first.shape) == 3 else "vision"
 
 
 # ------------------------------------------------------------------------------- TOML
@@ -139,11 +225,12 @@ def check_against(contract: Contract, graph: ModelDescription, model: str = "the
     if others:
         raise ContractError(
             f"{model} has {len(graph.inputs)} inputs ({', '.join(map(_port, graph.inputs))}); a contract feeds one, "
-            f"{source.name!r}. Export the model with a single image input."
+            f"{source.name!r}. Export the model with a single input."
         )
     target = _find(contract.model.output, graph.outputs, "output", model)
+    _check_kind(contract)
     _check_input(contract, source, model)
-    _check_labels(contract, target, model)
+    _check_output(contract, target, model)
 
 
 def _port(port: TensorDescription) -> str:
@@ -164,32 +251,77 @@ def _find(name: str, ports: tuple[TensorDescription, ...], kind: str, model: str
     )
 
 
-def _check_input(contract: Contract, source: TensorDescription, model: str) -> None:
-    wanted = contract.preprocessing
-    if source.dtype != wanted.dtype:
+def _check_kind(contract: Contract) -> None:
+    kinds = _KINDS[contract.domain]
+    if contract.model.output_kind not in kinds:
         raise ContractError(
-            f"The contract's preprocessing.dtype is {wanted.dtype!r}; {model} takes {_port(source)}. "
-            f"Set preprocessing.dtype to the model's."
+            f"The contract's model.output_kind is {contract.model.output_kind!r} and its domain {contract.domain!r}, "
+            f"which has {', '.join(map(repr, kinds))}. Set model.output_kind or domain."
         )
-    (height, width), channels = wanted.resize.size, wanted.channels
-    image = (channels, height, width) if wanted.layout == "NCHW" else (height, width, channels)
+
+
+def _check_input(contract: Contract, source: TensorDescription, model: str) -> None:
+    _check_dtype(contract, source, model)
+    wanted, made, keys = _prepared(contract)
     if source.shape is None:
         return
-    fits = len(source.shape) == 4 and all(
-        have is None or have == want for have, want in zip(source.shape[1:], image, strict=True)
+    fits = len(source.shape) == len(wanted) + 1 and all(
+        have is None or want is None or have == want for have, want in zip(source.shape[1:], wanted, strict=True)
     )
     if not fits:
+        raise ContractError(f"The contract makes {made}; {model} takes {_port(source)}. Set {keys} to what it takes.")
+
+
+def _check_dtype(contract: Contract, source: TensorDescription, model: str) -> None:
+    images = contract.preprocessing
+    if isinstance(images, Preprocessing):
+        if source.dtype != images.dtype:
+            raise ContractError(
+                f"The contract's preprocessing.dtype is {images.dtype!r}; {model} takes {_port(source)}. "
+                f"Set preprocessing.dtype to the model's."
+            )
+        return
+    wanted = _TOKEN_DTYPES if contract.domain == "text" else ("float32",)
+    if source.dtype not in wanted:
         raise ContractError(
-            f"The contract makes {wanted.layout} images of {image} ({wanted.color}); {model} takes {_port(source)}. "
-            "Set preprocessing.color, layout or resize.size (height, width) to what the model takes."
+            f"The contract's domain is {contract.domain!r}, whose inputs are {' or '.join(wanted)}; {model} takes "
+            f"{_port(source)}. Set domain to the model's, or export the model with such an input."
         )
 
 
-def _check_labels(contract: Contract, target: TensorDescription, model: str) -> None:
+def _prepared(contract: Contract) -> tuple[tuple[int | None, ...], str, str]:
+    """The shape of one prepared item (None: any), what it is, and the keys that decide it."""
+    match contract.preprocessing:
+        case Preprocessing() as images:
+            (height, width), channels = images.resize.size, images.channels
+            image = (channels, height, width) if images.layout == "NCHW" else (height, width, channels)
+            made = f"{images.layout} images of {image} ({images.color})"
+            return image, made, "preprocessing.color, layout or resize.size (height, width)"
+        case TextPreprocessing(max_length=length):
+            return (length,), f"token ids of ({length},)", "preprocessing.max_length"
+        case AudioPreprocessing() as audio:
+            mels, frames = audio.mels, frames_of(audio)
+            keys = "preprocessing.mels, duration, sample_rate, window_length or hop_length"
+            return (mels, frames), f"log-mel features of ({mels}, {frames})", keys
+        case ControlPreprocessing(window=window) as readings:
+            # One value may stand for all dimensions; two or more are one each.
+            each = max(len(readings.offset), len(readings.scale))
+            size = each if each > 1 else None
+            return (window, size), f"readings of ({window}, {size or 'observation'})", "preprocessing.window and scale"
+
+
+def _check_output(contract: Contract, target: TensorDescription, model: str) -> None:
     labels = len(contract.model.labels)
     if target.shape is None:
         return
-    if len(target.shape) != 2 or target.shape[1] not in (None, labels):
+    if contract.model.output_kind == "spans":
+        if labels != 2 or len(target.shape) != 3 or target.shape[1] not in (None, 2):
+            raise ContractError(
+                f"The contract's model.output_kind is 'spans' with {labels} labels; {model} puts out {_port(target)}. "
+                "Spans are two labels, start and end, and an output (batch, 2, tokens). Set model.output, output_kind "
+                "or labels."
+            )
+    elif len(target.shape) != 2 or target.shape[1] not in (None, labels):
         raise ContractError(
             f"The contract's model.labels names {labels} classes; {model} puts out {_port(target)}, and one score per "
             f"class, (batch, {labels}), is needed. Set model.labels to the model's classes in the order of its scores."

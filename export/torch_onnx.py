@@ -1,4 +1,4 @@
-"""torch to ONNX, with a dynamic batch."""
+"""torch to ONNX, with a dynamic batch and, for sequences, a dynamic length."""
 
 from __future__ import annotations
 
@@ -10,54 +10,139 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
 from gapshift.errors import EvaluationError
+from gapshift.export.model_file import TensorDescription, describe
 from gapshift.records import atomic_path
 
 OPSET = 20
 BATCH = "batch"
 """Name of the symbolic first dimension of input and output."""
+LENGTH = "length"
+"""Name of a sequence's symbolic dimension."""
 
 
 def to_onnx(
-    model: nn.Module, example: Tensor, path: Path, *, input_name: str = "input", output_name: str = "logits"
+    model: nn.Module,
+    example: Tensor,
+    path: Path,
+    *,
+    input_name: str = "input",
+    output_name: str = "logits",
+    length_axis: int | None = None,
+    recurrent: bool = False,
 ) -> None:
     """Write ``model`` in eval mode and float32 to one self-contained file, atomically.
 
-    ``example`` (N, ...) gives the shape of an input; its first dimension becomes symbolic.
-    The caller's model is not touched. Raises EvaluationError where the exporter fails.
+    ``example`` (N, ...) gives the shape of an input; its first dimension becomes symbolic, and
+    so does ``length_axis`` where one is given. Whole numbers (token ids) are taken as int64.
+    ``recurrent``: the model holds an LSTM or a GRU. The caller's model is not touched. Raises
+    EvaluationError where the exporter fails or freezes one of these dimensions.
     """
     frozen = copy.deepcopy(model).cpu().float().eval()
     frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in torch's stub
     # Two rows: a batch of 1 would be specialised to a constant.
-    pair = example.detach().cpu().float()[:1].repeat(2, *([1] * (example.ndim - 1))).contiguous()
+    one = example.detach().cpu()[:1]
+    one = one.float() if one.is_floating_point() else one.long()
+    pair = one.repeat(2, *([1] * (one.ndim - 1))).contiguous()
+    dynamic = {0: BATCH} if length_axis is None else {0: BATCH, length_axis: LENGTH}
+    export = _trace if recurrent else _capture
     with atomic_path(path) as temporary:
         try:
             with _quiet():
-                torch.onnx.export(
-                    frozen,
-                    (pair,),
-                    temporary,
-                    dynamo=True,
-                    external_data=False,
-                    opset_version=OPSET,
-                    input_names=[input_name],
-                    output_names=[output_name],
-                    dynamic_shapes=({0: torch.export.Dim(BATCH)},),
-                    verbose=False,
-                )
-        except torch.onnx.errors.OnnxExporterError as error:
+                export(frozen, pair, temporary, [input_name], [output_name], dynamic)
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             raise EvaluationError(
-                f"Cannot export {type(model).__name__} to ONNX (opset {OPSET}, dynamic batch): {error}. "
-                "Rewrite the operation that the message names, and export again."
+                f"Cannot export {type(model).__name__} to ONNX (opset {OPSET}, dynamic {' and '.join(dynamic.values())}"
+                f"): {error}. Rewrite the operation that the message names, and export again."
             ) from error
+        require_symbolic(temporary, length_axis, called=type(model).__name__)
+
+
+def _capture(
+    model: nn.Module, example: Tensor, path: Path, inputs: list[str], outputs: list[str], dynamic: dict[int, str]
+) -> None:
+    torch.onnx.export(
+        model,
+        (example,),
+        path,
+        dynamo=True,
+        external_data=False,
+        opset_version=OPSET,
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_shapes=(dynamic,),
+        verbose=False,
+    )
+    _forget_origins(path)
+
+
+def _forget_origins(path: Path) -> None:
+    """Drop every node's stack trace: paths of this machine, and four fifths of a small file."""
+    model = onnx.load(str(path))
+    for node in (*model.graph.node, *(node for function in model.functions for node in function.node)):
+        del node.metadata_props[:]
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _trace(
+    model: nn.Module, example: Tensor, path: Path, inputs: list[str], outputs: list[str], dynamic: dict[int, str]
+) -> None:
+    """Through the older exporter: after the first recurrent network that a process captures
+    with ``dynamo=True`` later ones keep the example's length (torch 2.13)."""
+    with torch.no_grad():
+        spans = model(example).ndim > 2
+    answers = {0: BATCH, 2: LENGTH} if spans and len(dynamic) > 1 else {0: BATCH}
+    torch.onnx.export(
+        model,
+        (example,),
+        path,
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_axes={inputs[0]: dynamic, outputs[0]: answers},
+        verbose=False,
+    )
+
+
+def require_symbolic(path: Path, length_axis: int | None = None, called: str = "") -> None:
+    """Raise EvaluationError unless the batch, and the length where an axis is given, are symbolic.
+
+    That of an output is its last dimension where it has three (batch, 2, length). ``called``
+    names the model where ``path`` would say nothing.
+    """
+    graph = describe(path)
+    frozen = [_shown(port) for port in graph.inputs if _is_fixed(port, 0)]
+    frozen += [_shown(port) for port in graph.outputs if _is_fixed(port, 0)]
+    named = called or path
+    if frozen:
+        raise EvaluationError(f"The export of {named} froze the batch dimension: {', '.join(frozen)}. {_NEXT}")
+    if length_axis is None:
+        return
+    frozen = [_shown(port) for port in graph.inputs if _is_fixed(port, length_axis)]
+    frozen += [_shown(port) for port in graph.outputs if port.shape and len(port.shape) > 2 and _is_fixed(port, 2)]
+    if frozen:
+        raise EvaluationError(f"The export of {named} froze the length: {', '.join(frozen)}. {_NEXT}")
+
+
+_NEXT = "Do not deploy this file; export again, or look for operations that depend on the batch or the length."
+
+
+def _is_fixed(port: TensorDescription, axis: int) -> bool:
+    return port.shape is None or axis >= len(port.shape) or port.shape[axis] is not None
+
+
+def _shown(port: TensorDescription) -> str:
+    return f"{port.name} {port.shape}"
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Contain the exporter's prints, log lines and deprecation warnings."""
+    """Contain the exporters' prints, log lines and deprecation warnings."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
     before = [logger.level for logger in loggers]
     sink = io.StringIO()

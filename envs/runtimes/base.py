@@ -17,18 +17,21 @@ from numpy.typing import NDArray
 from gapshift.envs.runtimes.graph import ExecutedGraph
 from gapshift.errors import ContractError, EvaluationError, GapshiftError
 from gapshift.export.model_file import TensorDescription, describe
-from gapshift.schema import Contract, Runtime
+from gapshift.schema import Contract, Domain, OutputKind, Runtime
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
     """What a session takes and gives: the model's name for messages, its input, its
-    output's name and the number of classes. None: not checked."""
+    output's name, the number of classes (None: not checked), the model's domain and what
+    the output is."""
 
     model: str
     input: TensorDescription | None
     output: str
     classes: int | None
+    domain: Domain = "vision"
+    output_kind: OutputKind = "logits"
 
     @property
     def fixed_batch(self) -> int | None:
@@ -60,7 +63,23 @@ def interface_of(model: Path, contract: Contract) -> Interface:
             f"{model} takes {len(inputs)} inputs ({', '.join(inputs)}); models of one input are supported. "
             f"Fold {', '.join(others)} into the graph as constants."
         )
-    return Interface(model.name, inputs[contract.model.input], contract.model.output, len(contract.model.labels))
+    return Interface(
+        model.name,
+        inputs[contract.model.input],
+        contract.model.output,
+        len(contract.model.labels),
+        contract.domain,
+        contract.model.output_kind,
+    )
+
+
+_SHAPED_BY: dict[Domain, str] = {
+    "vision": "preprocessing.resize.size, layout and color",
+    "text": "preprocessing.max_length",
+    "audio": "preprocessing.mels, duration, sample_rate, window_length and hop_length",
+    "control": "preprocessing.window",
+}
+"""The keys of a contract that decide an input's shape."""
 
 
 class Session(ABC):
@@ -124,14 +143,16 @@ class Session(ABC):
 
     @final
     def predict(self, batch: NDArray[Any]) -> NDArray[np.floating[Any]]:
-        """Scores, shape (n, K), of a batch, shape (n, ...) as the model takes it.
+        """Scores, shape (n, K), of a batch, shape (n, ...) as the model takes it; for spans
+        (n, 2, L), a score for every token of the batch.
 
         A model with a fixed batch is given its own size: the last part is filled with
-        its last row and the extra answers are cut. NaN passes through. Raises
-        EvaluationError when the session is closed, the input does not fit, the runtime
-        fails, or the answer is not one row of K scores per item.
+        its last row and the extra answers are cut. Token ids are narrowed to int32 for a
+        model that takes them so. NaN passes through. Raises EvaluationError when the session
+        is closed, the input does not fit, the runtime fails, or the answer has another shape.
         """
         self._require_open()
+        batch = self._narrowed(batch)
         self._check_input(batch)
         size = self.fixed_batch
         if size is None:
@@ -170,6 +191,12 @@ class Session(ABC):
                 f"The {self.engine} session of {self.interface.model} is closed. Use it inside `with`, or open() it."
             )
 
+    def _narrowed(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """int64 token ids as int32 where the model wants that; no vocabulary comes near its end."""
+        takes = self.interface.input
+        narrow = takes is not None and takes.dtype == "int32" and batch.dtype == np.int64
+        return batch.astype(np.int32) if narrow else batch
+
     def _check_input(self, batch: NDArray[Any]) -> None:
         """Runtimes differ in what they refuse (OpenVINO answers for any shape), so it is settled here."""
         if not batch.ndim or not len(batch):
@@ -180,13 +207,20 @@ class Session(ABC):
         if takes.shape is not None and not _fits(batch.shape, takes.shape):
             raise EvaluationError(
                 f"{self.interface.model} takes input {takes.name!r} of shape {_shape(takes.shape)} and was given "
-                f"{batch.shape}. Set preprocessing.resize.size, layout and color in the contract to what it takes."
+                f"{batch.shape}. Set {_SHAPED_BY[self.interface.domain]} in the contract to what it takes."
             )
         if takes.dtype not in ("unknown", batch.dtype.name):
             raise EvaluationError(
                 f"{self.interface.model} takes input {takes.name!r} as {takes.dtype} and was given "
-                f"{batch.dtype.name}. Set preprocessing.dtype in the contract to {takes.dtype}."
+                f"{batch.dtype.name}. {self._other_dtype(takes)}"
             )
+
+    def _other_dtype(self, takes: TensorDescription) -> str:
+        """Images alone can be prepared in another type."""
+        if self.interface.domain == "vision":
+            return f"Set preprocessing.dtype in the contract to {takes.dtype}."
+        wanted = "int64 or int32 token ids" if self.interface.domain == "text" else "a float32 input"
+        return f"Export the model with {wanted}."
 
     def _scores(self, batch: NDArray[Any]) -> NDArray[np.floating[Any]]:
         try:
@@ -198,14 +232,24 @@ class Session(ABC):
                 f"{self.engine} failed on {self.interface.model} with an input of shape {batch.shape}: "
                 f"{_message(error)}"
             ) from error
-        classes = self.interface.classes
-        if scores.ndim != 2 or len(scores) != len(batch) or (classes is not None and scores.shape[1] != classes):
-            raise EvaluationError(
-                f"{self.interface.model} answered {len(batch)} items with output {self.interface.output!r} of shape "
-                f"{scores.shape}; expected ({len(batch)}, {classes or 'classes'}), one score per class. "
-                "Check model.output and model.labels in the contract."
-            )
+        self._check_scores(scores, batch)
         return scores if scores.dtype == np.float64 else scores.astype(np.float32)
+
+    def _check_scores(self, scores: NDArray[Any], batch: NDArray[Any]) -> None:
+        n, classes = len(batch), self.interface.classes
+        if self.interface.output_kind == "spans":
+            fits, wanted = scores.shape == (n, 2, batch.shape[1]), f"({n}, 2, {batch.shape[1]})"
+            what, check = "a start and an end score for every token", "model.output and model.output_kind"
+        else:
+            thing = "action" if self.interface.output_kind == "actions" else "class"
+            fits = scores.ndim == 2 and len(scores) == n and classes in (None, scores.shape[1])
+            wanted = f"({n}, {classes or 'any number'})"
+            what, check = f"one score per {thing}", "model.output and model.labels"
+        if not fits:
+            raise EvaluationError(
+                f"{self.interface.model} answered {n} items with output {self.interface.output!r} of shape "
+                f"{scores.shape}; expected {wanted}, {what}. Check {check} in the contract."
+            )
 
 
 def _fits(given: tuple[int, ...], takes: tuple[int | None, ...]) -> bool:

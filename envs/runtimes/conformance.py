@@ -76,7 +76,9 @@ def small_classifier(path: Path, *, batch: int | None = None, size: int = 8, see
 def one_row_of_scores_per_item(factory: Factory, inputs: Inputs) -> None:
     with factory() as session:
         scores = session.predict(inputs)
-    _hold(scores.ndim == 2 and len(scores) == len(inputs), f"scores of shape {scores.shape} for {len(inputs)} rows")
+    spans = (len(inputs), 2, inputs.shape[-1])
+    rows = scores.ndim == 2 or scores.shape == spans
+    _hold(rows and len(scores) == len(inputs), f"scores of shape {scores.shape} for {len(inputs)} rows")
     _hold(np.issubdtype(scores.dtype, np.floating), f"scores are {scores.dtype}, not floating point")
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gapshift.envs.runtimes.base import Session, interface_of
 from gapshift.envs.runtimes.graph import ExecutedGraph, executed_nodes, roundings
+from gapshift.errors import SkippedError
 from gapshift.export.model_file import read_model
 from gapshift.schema import Contract, Runtime
 
@@ -36,7 +37,13 @@ class ReferenceSession(Session):
         from onnx.reference import ReferenceEvaluator
 
         self._model = read_model(self._path)
-        self._evaluator = ReferenceEvaluator(self._model)
+        try:
+            self._evaluator = ReferenceEvaluator(self._model)
+        except NotImplementedError as error:  # it names the operator
+            raise SkippedError(
+                f"{self.engine} cannot load {self.interface.model}: {error} It has the operators of the ONNX standard "
+                "alone; run this model in onnxruntime."
+            ) from error
 
     def _predict(self, batch: NDArray[Any]) -> NDArray[Any]:
         takes = self.interface.input

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from gapshift.envs.runtimes.base import Interface, Session
 from gapshift.envs.runtimes.graph import ExecutedGraph
 from gapshift.export.model_file import TensorDescription
-from gapshift.schema import Runtime
+from gapshift.schema import Domain, OutputKind, Runtime
 
 
 @final
@@ -20,7 +20,8 @@ class ScriptedSession(Session):
     rows are dealt out in order from each ``open``. NaN in it is answered as NaN.
 
     ``failures`` maps the index of a predict call (from 0) to what it raises; ``refuses``
-    is raised by ``open``. ``shape`` is the input that is accepted, None in it meaning any.
+    is raised by ``open``. ``shape`` is the input that is accepted, None in it meaning any;
+    ``domain`` and ``output_kind`` are the contract's.
 
     >>> with ScriptedSession([[0.1, 0.9], [0.8, 0.2]]) as session:
     ...     session.predict(np.zeros((2, 3), dtype=np.float32)).argmax(axis=1).tolist()
@@ -35,11 +36,13 @@ class ScriptedSession(Session):
         *,
         shape: tuple[int | None, ...] | None = None,
         classes: int | None = None,
+        domain: Domain = "vision",
+        output_kind: OutputKind = "logits",
         failures: Mapping[int, Exception] | None = None,
         refuses: Exception | None = None,
     ) -> None:
         takes = TensorDescription("input", shape, "unknown") if shape is not None else None
-        super().__init__(Interface("scripted", takes, "scores", classes))
+        super().__init__(Interface("scripted", takes, "scores", classes, domain, output_kind))
         self._answer: Callable[[NDArray[Any]], NDArray[Any]] = scores if callable(scores) else self._deal
         self._rows = None if callable(scores) else np.asarray(scores)
         self._failures = dict(failures or {})

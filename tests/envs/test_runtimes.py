@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from gapshift.envs.runtimes import RUNTIMES, available, open_runtime
 from gapshift.envs.runtimes.conformance import CHECKS, check_runtime, small_classifier
 from gapshift.envs.runtimes.scripted import ScriptedSession
 from gapshift.errors import ContractError, EvaluationError, ModelFileError, SkippedError, UnknownNameError
-from gapshift.schema import Contract, Runtime
+from gapshift.schema import Contract, Domain, ModelInterface, OutputKind, Runtime, TextPreprocessing
 
 CASES = [
     Runtime(),
@@ -241,6 +241,90 @@ def test_scripted_nan_and_failures() -> None:
 def test_scripted_refusal_to_open() -> None:
     with pytest.raises(EvaluationError, match="scripted cannot load scripted: no memory"):
         ScriptedSession(_sums, refuses=MemoryError("no memory")).open()
+
+
+# ------------------------------------------------------------------ text, audio, control
+
+
+def _scripted(answer: Any, shape: tuple[int | None, ...], domain: Domain, kind: OutputKind = "logits") -> Any:
+    return lambda: ScriptedSession(answer, shape=shape, classes=2, domain=domain, output_kind=kind)
+
+
+def _both_ends(ids: NDArray[Any]) -> NDArray[Any]:
+    return np.stack([ids, -ids], axis=1).astype(np.float32)
+
+
+TOKENS = np.random.default_rng(3).integers(0, 9, (7, 6))
+
+
+def test_scripted_spans_conform_at_every_length() -> None:
+    for inputs in (TOKENS, TOKENS[:, :4]):
+        check_runtime(_scripted(_both_ends, (None, None), "text", "spans"), inputs)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "message"),
+    [
+        (
+            lambda ids: _both_ends(ids)[:, :, 1:],
+            "spans",
+            r"shape \(7, 2, 5\); expected \(7, 2, 6\), a start and an end",
+        ),
+        (lambda ids: _both_ends(ids)[:, 0], "spans", r"shape \(7, 6\); expected \(7, 2, 6\)"),
+        (_both_ends, "logits", r"shape \(7, 2, 6\); expected \(7, 2\), one score per class\. Check model.output and"),
+        (lambda ids: ids[:, :3] * 1.0, "actions", r"shape \(7, 3\); expected \(7, 2\), one score per action\."),
+        (lambda ids: ids[:3, :2] * 1.0, "actions", r"shape \(3, 2\); expected \(7, 2\)"),
+    ],
+)
+def test_answers_of_another_shape_are_refused(answer: Any, kind: OutputKind, message: str) -> None:
+    with _scripted(answer, (None, None), "text", kind)() as session, pytest.raises(EvaluationError, match=message):
+        session.predict(TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("domain", "takes", "given", "keys"),
+    [
+        ("text", (None, 8), (2, 6), "preprocessing.max_length"),
+        ("audio", (None, 40, 101), (2, 40, 99), "preprocessing.mels, duration, sample_rate, window_length and hop_"),
+        ("control", (None, 4, 2), (2, 3, 2), "preprocessing.window"),
+    ],
+)
+def test_a_misfit_names_the_domain_s_own_keys(
+    domain: Domain, takes: tuple[int | None, ...], given: tuple[int, ...], keys: str
+) -> None:
+    with _scripted(_sums, takes, domain)() as session, pytest.raises(EvaluationError, match=f"Set {keys}.* in the con"):
+        session.predict(np.zeros(given, np.float32))
+
+
+@pytest.mark.parametrize(
+    "runtime", [Runtime(), Runtime(engine="onnx-reference"), Runtime(engine="openvino")], ids=_name
+)
+def test_token_ids_are_narrowed_for_a_model_of_int32(runtime: Runtime, tmp_path: Path) -> None:
+    path, contract = _counts_tokens(tmp_path / "m.onnx")
+    with open_runtime(_present(runtime), path, contract) as session:
+        assert session.predict(TOKENS).tolist() == [[row.sum(), row.max()] for row in TOKENS]
+        with pytest.raises(EvaluationError, match=r"as int32 and was given float32\. Export the model with int64 or"):
+            session.predict(TOKENS.astype(np.float32))
+
+
+def _counts_tokens(path: Path) -> tuple[Path, Contract]:
+    """ids (n, L) int32 -> the sum and the largest of every row."""
+    nodes = [
+        helper.make_node("Cast", ["ids"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["real", "axis"], ["sums"]),
+        helper.make_node("ReduceMax", ["real", "axis"], ["tops"]),
+        helper.make_node("Concat", ["sums", "tops"], ["scores"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "counts",
+        [helper.make_tensor_value_info("ids", TensorProto.INT32, ["n", "length"])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(np.array([1]), "axis")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), str(path))
+    interface = ModelInterface(input="ids", output="scores", labels=("sum", "top"))
+    return path, Contract(domain="text", preprocessing=TextPreprocessing(max_length=6), model=interface)
 
 
 # ------------------------------------------------------- the suite itself can tell failure

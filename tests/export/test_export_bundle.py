@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,19 @@ from gapshift.export.model_file import describe, sha256
 from gapshift.export.parity import check_parity, ties
 from gapshift.export.stamp import read_contract, read_stamp
 from gapshift.export.torch_onnx import OPSET, to_onnx
-from gapshift.schema import TRAINING, Bundle, Contract, Item, ModelInterface, Preprocessing, Resize, answers_key
-from gapshift.train.models import FAMILIES, build
+from gapshift.records import records_from_scores, unanswered
+from gapshift.schema import (
+    TRAINING,
+    Bundle,
+    Contract,
+    Item,
+    ModelInterface,
+    Preprocessing,
+    Resize,
+    TextPreprocessing,
+    answers_key,
+)
+from gapshift.train.models import ModelSpec, build_spec
 from gapshift.train.predict import scores
 from gapshift.workspace import Workspace
 
@@ -30,13 +43,18 @@ CONTRACT = Contract(
 )
 IMAGES = np.random.default_rng(0).normal(size=(20, 1, 8, 8)).astype(np.float32)
 ITEMS = [Item(id=f"i{k}", label=k % 3) for k in range(20)]
+ORIGIN = Origin(regime="iid", seed=0, family="cnn", width=4, task="t", domain="vision", training={"steps": 3})
 
 
 def network(family: str = "cnn", seed: int = 0) -> nn.Module:
-    return build(family, channels=1, size=(8, 8), classes=3, width=4, seed=seed)
+    return build_spec(ModelSpec(family=family, shape=(1, 8, 8), classes=3, width=4), seed=seed)
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def answers(model: nn.Module) -> Answers:
+    return Answers(records_from_scores(ITEMS, scores(model, IMAGES), probabilities=False))
+
+
+@pytest.fixture(scope="module", params=["cnn", "vit"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     model, path = network(request.param).train(), tmp_path_factory.mktemp("onnx") / "model.onnx"
     to_onnx(model, torch.from_numpy(IMAGES[:1]), path, input_name="pixels", output_name="scores")
@@ -74,7 +92,7 @@ def test_parity_finds_another_network(exported: tuple[nn.Module, Path]) -> None:
     other, answered = copy.deepcopy(exported[0]), int(scores(exported[0], IMAGES[:1]).argmax())
     with torch.no_grad():
         list(other.parameters())[-1][(answered + 1) % 3] += 50  # the last bias: another class wins
-    with pytest.raises(EvaluationError, match=r"at batch 1 answers \d+ of 20 images differently .*Do not deploy"):
+    with pytest.raises(EvaluationError, match=r"at batch 1 answers \d+ of 20 items differently .*Do not deploy"):
         check_parity(other, exported[1], IMAGES, CONTRACT)
 
 
@@ -86,8 +104,8 @@ def test_parity_finds_a_frozen_batch(exported: tuple[nn.Module, Path], tmp_path:
         check_parity(exported[0], tmp_path / "frozen.onnx", IMAGES, CONTRACT)
 
 
-def test_parity_refuses_too_few_images_and_broken_scores(exported: tuple[nn.Module, Path]) -> None:
-    with pytest.raises(EvaluationError, match="at least 7 images; got 3"):
+def test_parity_refuses_too_few_items_and_broken_scores(exported: tuple[nn.Module, Path]) -> None:
+    with pytest.raises(EvaluationError, match="at least 7 items; got 3"):
         check_parity(*exported, IMAGES[:3], CONTRACT)
     with pytest.raises(EvaluationError, match="not finite"):
         check_parity(*exported, IMAGES * np.float32(np.nan), CONTRACT)
@@ -105,10 +123,10 @@ def export(workspace: Workspace, model: nn.Module, **changes: object) -> Bundle:
         "workspace": workspace,
         "name": "cnn-iid-s0",
         "contract": CONTRACT,
-        "images": IMAGES,
-        "answers": Answers(ITEMS, scores(model, IMAGES)),
+        "inputs": IMAGES,
+        "answers": changes.get("answers") or answers(model),
         "mix": Mix([item.id for item in ITEMS], weights),
-        "origin": Origin(regime="iid", seed=0, family="cnn", task="t", training={"steps": 3}),
+        "origin": ORIGIN,
         **changes,
     }
     return export_bundle(model, **arguments)  # type: ignore[arg-type]  # a test's keyword table
@@ -121,11 +139,13 @@ def test_bundle_holds_model_answers_and_mix(tmp_path: Path) -> None:
     assert bundle.path == "bundles/cnn-iid-s0.onnx"
     assert bundle.sha256 == sha256(path)
     assert read_contract(path) == CONTRACT
-    assert {"regime": "iid", "training": '{"steps":3}', "task": "t"}.items() <= read_stamp(path).items()
+    assert bundle.domain == "vision"
+    stamped = {"regime": "iid", "training": '{"steps":3}', "task": "t", "domain": "vision", "width": "4"}
+    assert stamped.items() <= read_stamp(path).items()
     assert "hashes" in read_stamp(path)
-    answers = workspace.read_answers(bundle.name)
-    assert answers is not None
-    info, records = answers
+    kept = workspace.read_answers(bundle.name)
+    assert kept is not None
+    info, records = kept
     assert (info.environment, info.key, info.seconds) == (TRAINING, answers_key(bundle), 0.0)
     assert records.item_id.tolist() == [item.id for item in ITEMS]
     assert records.prediction.tolist() == scores(model, IMAGES).argmax(1).tolist()
@@ -141,10 +161,10 @@ def test_bundle_holds_model_answers_and_mix(tmp_path: Path) -> None:
 def test_the_answers_say_where_they_were_computed_and_how_the_network_was_trained(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     trained = {"device": "cuda", "dtype": "bfloat16 autocast", "seconds": 12.5}
-    origin = Origin(regime="iid", seed=0, family="cnn", task="t", training={}, **trained)
-    answers = workspace.read_answers(export(workspace, network(), origin=origin).name)
-    assert answers is not None
-    execution = answers[0].execution
+    origin = replace(ORIGIN, **trained)  # type: ignore[arg-type]  # a test's keyword table
+    kept = workspace.read_answers(export(workspace, network(), origin=origin).name)
+    assert kept is not None
+    execution = kept[0].execution
     assert (execution.engine, execution.provider) == ("torch", "cpu")  # the network lies on the CPU now
     assert (execution.requested, execution.executed, execution.matches) == ("float32", "float32", True)
     assert execution.settings == {f"training_{key}": value for key, value in trained.items()}
@@ -153,7 +173,18 @@ def test_the_answers_say_where_they_were_computed_and_how_the_network_was_traine
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"answers": Answers(ITEMS, np.zeros((20, 2)))}, EvaluationError, r"shape \(20, 2\); 20 items and 3 labels"),
+        ({"answers": Answers(unanswered([], "ok"))}, EvaluationError, "name 0 items, 0 of them different"),
+        ({"answers": Answers(unanswered([*ITEMS, ITEMS[0]], "ok"))}, EvaluationError, "21 items, 20 of them different"),
+        (
+            {"answers": Answers(unanswered([Item(id="x", label=7)], "ok"))},
+            EvaluationError,
+            "labels to 7 and predictions to -1; logits with 3 labels have 0 to 2",
+        ),
+        (
+            {"origin": replace(ORIGIN, domain="audio", task="words")},
+            ContractError,
+            "contract is for vision and the task 'words' is of audio",
+        ),
         ({"mix": Mix(["i0", "i1"], np.array([0.5, 0.4]))}, EvaluationError, "sum to 0.9"),
         (
             {"contract": CONTRACT.model_copy(update={"preprocessing": Preprocessing(resize=Resize(size=(8, 8)))})},
@@ -169,3 +200,35 @@ def test_a_refused_bundle_leaves_nothing(
     with pytest.raises(error, match=message):
         export(workspace, network(), **changes)
     assert not workspace.bundles.exists() or list(workspace.bundles.iterdir()) == []
+
+
+GRU = Contract(
+    domain="text",
+    preprocessing=TextPreprocessing(max_length=6),
+    model=ModelInterface(input="ids", output="scores", output_kind="spans", labels=("start", "end")),
+)
+
+
+def test_a_recurrent_network_of_spans_becomes_a_bundle_of_any_length(tmp_path: Path) -> None:
+    """Its answers are right or wrong with a grade: what the task made of the spans, not scores."""
+    spec = ModelSpec(family="gru", shape=(6,), classes=2, width=4, vocabulary=9, head="spans")
+    records = replace(unanswered(ITEMS[1:2], "ok"), score=np.array([0.5]), prediction=np.array([0], dtype=np.int32))
+    workspace = Workspace(tmp_path)
+    bundle = export(
+        workspace,
+        build_spec(spec, seed=0),
+        contract=GRU,
+        inputs=np.random.default_rng(0).integers(1, 9, (8, 6)),
+        answers=Answers(records),
+        origin=replace(ORIGIN, family="gru", domain="text"),
+        length_axis=1,
+        recurrent=True,
+    )
+    path = workspace.bundle_path(bundle.path)
+    assert (bundle.domain, bundle.family) == ("text", "gru")
+    assert [port.shape for port in (*describe(path).inputs, *describe(path).outputs)] == [(None, None), (None, 2, None)]
+    assert read_contract(path) == GRU
+    assert json.loads(read_stamp(path)["parity"])["lengths"] == [6, 4]
+    kept = workspace.read_answers(bundle.name)
+    assert kept is not None
+    assert kept[1].score.tolist() == [0.5]
