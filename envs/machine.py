@@ -47,6 +47,7 @@ def versions(*names: str) -> dict[str, str]:
     return {name: _version(name) for name in names}
 
 
+@functools.cache
 def _version(name: str) -> str:
     for distribution in _DISTRIBUTIONS.get(name, (name,)):
         try:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapshift.domains.base import Dataset
-from gapshift.domains.vision import prepare
+from gapshift.domains.prepare import prepare
 from gapshift.errors import UnreadableItemError, WorkspaceError
-from gapshift.schema import Preprocessing, digest
+from gapshift.schema import AnyPreprocessing, digest
 
 _CHUNK = 256
 
@@ -50,7 +50,7 @@ class Preparer:
     A context manager: its files are removed on exit, and a killed run's at the next start.
     """
 
-    def __init__(self, dataset: Dataset, folder: Path, keep: Preprocessing) -> None:
+    def __init__(self, dataset: Dataset, folder: Path, keep: AnyPreprocessing) -> None:
         self._dataset = dataset
         self._folder = folder
         self._keep = digest(keep.model_dump(mode="json"))
@@ -66,7 +66,7 @@ class Preparer:
         self._made.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def prepared(self, preprocessing: Preprocessing) -> Prepared:
+    def prepared(self, preprocessing: AnyPreprocessing) -> Prepared:
         """Every item's tensor under ``preprocessing``.
 
         Raises WorkspaceError when the disk is full.
@@ -83,7 +83,7 @@ class Preparer:
             del self._made[key]
             (self._folder / f"{key[:16]}.npy").unlink(missing_ok=True)
 
-    def _prepare(self, preprocessing: Preprocessing, path: Path) -> Prepared:
+    def _prepare(self, preprocessing: AnyPreprocessing, path: Path) -> Prepared:
         n = len(self._dataset)
         readable = np.zeros(n, dtype=bool)
         problems: dict[int, str] = {}

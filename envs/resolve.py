@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from gapshift.errors import NotApplicableError, SettingsError
-from gapshift.schema import Contract, Deployment, Environment
+from gapshift.schema import PREPROCESSING, Contract, Deployment, Environment, Runtime, takes
+
+EPISODES_AT_ONCE = 256
+"""Episodes that are steered side by side: their inputs are tiny, and there are hundreds of steps."""
 
 
 def reference_deployment(contract: Contract) -> Deployment:
-    """The contract's preprocessing, float32, ONNX Runtime on the CPU, optimisations on, batches of 16."""
-    return Deployment(preprocessing=contract.preprocessing)
+    """The contract's preprocessing, float32, ONNX Runtime on the CPU, optimisations on, batches of 16
+    (256 episodes in control)."""
+    runtime = Runtime(batch_size=EPISODES_AT_ONCE) if contract.domain == "control" else Runtime()
+    return Deployment(domain=contract.domain, preprocessing=contract.preprocessing, runtime=runtime)
 
 
 def resolve(contract: Contract, environment: Environment) -> Deployment:
@@ -20,6 +25,12 @@ def resolve(contract: Contract, environment: Environment) -> Deployment:
     Raises NotApplicableError when its deviations contradict the contract, or when the
     contract already is what the environment would make of it.
     """
+    if not takes(contract.domain, environment):
+        others = [domain for domain in PREPROCESSING if takes(domain, environment)]
+        raise NotApplicableError(
+            f"it sets {_listing(preprocessing_deviations(environment))}, which {' and '.join(others) or 'no'} "
+            f"models can have; this one's domain is {contract.domain}"
+        )
     reference = reference_deployment(contract)
     try:
         deployment = reference.deviate(environment.deviations)

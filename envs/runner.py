@@ -18,25 +18,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gapshift.domains.answering import Asked, answer, episode_of
 from gapshift.domains.base import Dataset, rank
-from gapshift.domains.vision import no_effect
+from gapshift.domains.control.episodes import action_disagreement, windows
+from gapshift.domains.prepare import no_effect
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.envs.execution import truth
 from gapshift.envs.machine import cpu_flags, versions
 from gapshift.envs.prepare import Prepared, Preparer
-from gapshift.envs.resolve import preprocessing_deviations, resolve
+from gapshift.envs.resolve import preprocessing_deviations, reference_deployment, resolve
 from gapshift.envs.runtimes import open_runtime
 from gapshift.errors import (
     EvaluationError,
     GapshiftError,
     NotApplicableError,
     SkippedError,
+    UnknownNameError,
     WorkspaceError,
 )
 from gapshift.export.model_file import sha256
 from gapshift.export.precision import variant
-from gapshift.records import Records, concatenate, records_from_scores, unanswered
-from gapshift.schema import Bundle, CellInfo, CellStatus, Deployment, Environment, Precision, cell_basis, digest
+from gapshift.records import Records
+from gapshift.schema import (
+    AnyPreprocessing,
+    Bundle,
+    CellInfo,
+    CellStatus,
+    ControlPreprocessing,
+    Deployment,
+    Environment,
+    Precision,
+    Preprocessing,
+    cell_basis,
+    digest,
+    environments_for,
+)
 from gapshift.workspace import Workspace
 
 Progress = Callable[[str, int, int], None]
@@ -52,24 +68,33 @@ _LIKE_PROBABILITIES = (
     "the outputs look like probabilities and the contract calls them logits: predictions hold, confidences and ECE "
     "do not (set model.output_kind)"
 )
-_SLAB = 1024
-"""Items whose scores are turned into records at once: few enough for flat memory."""
+_OPEN_LOOP_EPISODES = 64
+"""Episodes along whose reference trajectories actions are compared."""
+_CALIBRATION_WINDOWS = 512
+"""A controller's inputs that a static quantiser calibrates on."""
+
+
+@dataclass(frozen=True)
+class TaskItems:
+    """A task's items: ``dataset`` holds the judged ones, ``calibration`` the quantiser's (never
+    judged), ``strata`` each judged item's level."""
+
+    dataset: Dataset
+    calibration: Dataset | None = None
+    strata: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Matrix:
     """What to evaluate: every bundle in the reference and in every environment.
 
-    ``dataset`` holds the judged items, ``calibration`` the quantiser's (never judged),
-    ``strata`` each judged item's level. Environments marked ``subsample`` answer at most
-    ``subsample_per_level`` items of each level, drawn by ``seed`` and id alone.
+    ``tasks`` holds the items of every bundle's task. Environments marked ``subsample`` answer
+    at most ``subsample_per_level`` items of each level, drawn by ``seed`` and id alone.
     """
 
     bundles: tuple[Bundle, ...]
     environments: tuple[Environment, ...]
-    dataset: Dataset
-    calibration: Dataset | None = None
-    strata: Mapping[str, int] = field(default_factory=dict)
+    tasks: Mapping[str, TaskItems]
     subsample_per_level: int = 200
     seed: int = 0
 
@@ -80,14 +105,19 @@ class _Cell:
     environment: Environment
     deployment: Deployment
     key: str
+    task: TaskItems
 
 
 def evaluate(workspace: Workspace, matrix: Matrix, progress: Progress | None = None, debug: bool = False) -> None:
     """Run every cell that does not exist yet. ``debug`` lets a cell's exception through.
 
-    Raises WorkspaceError when records cannot be written; everything else that goes wrong
-    becomes the status and reason of its cell.
+    Raises UnknownNameError for a bundle whose task has no items here, and WorkspaceError when
+    records cannot be written; everything else that goes wrong becomes the status and reason of
+    its cell.
     """
+    for bundle in matrix.bundles:
+        if bundle.task not in matrix.tasks:
+            raise UnknownNameError(f"task (of bundle {bundle.name})", bundle.task, matrix.tasks)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, workspace.root / _PREPARED, ignore_errors=True)
         _Run(workspace, matrix, stack, debug).run(progress or (lambda _what, _done, _all: None))
@@ -101,11 +131,21 @@ class _Run:
         self._debug = debug
         self._preparers: dict[str, tuple[Preparer, Preparer | None]] = {}
         self._verified: set[str] = set()
-        self._items = matrix.dataset.digest()
-        self._calibration = matrix.calibration.digest() if matrix.calibration else ""
+        self._versions = _versions()  # once: reading them takes as long as a small model's thousand answers
+        self._items = {name: task.dataset.digest() for name, task in matrix.tasks.items()}
+        self._calibration = {
+            name: task.calibration.digest() if task.calibration else "" for name, task in matrix.tasks.items()
+        }
+        self._planned_for = {
+            bundle.name: (
+                REFERENCE_ENVIRONMENT,
+                *environments_for(bundle, matrix.bundles, matrix.environments),
+            )
+            for bundle in matrix.bundles
+        }
 
     def run(self, progress: Progress) -> None:
-        total = len(self._matrix.bundles) * (1 + len(self._matrix.environments))
+        total = sum(map(len, self._planned_for.values()))
         cells = list(self._pending())
         done = total - len(cells)
         self._workspace.log("evaluate", cells=total, finished=done)
@@ -122,15 +162,15 @@ class _Run:
         """
         cells: list[_Cell] = []
         for bundle in self._matrix.bundles:
-            for environment in (REFERENCE_ENVIRONMENT, *self._matrix.environments):
+            for environment in self._planned_for[bundle.name]:
                 cell = self._planned(bundle, environment)
                 if cell and not self._workspace.finished(bundle.name, environment.name, cell.key):
                     cells.append(cell)
         order: dict[str, int] = {}
         for cell in cells:
             self._workspace.cell_path(cell.bundle.name, cell.environment.name).unlink(missing_ok=True)
-            order.setdefault(_preprocessing_key(cell.deployment), len(order))
-        yield from sorted(cells, key=lambda cell: order[_preprocessing_key(cell.deployment)])
+            order.setdefault(_preprocessing_key(cell), len(order))
+        yield from sorted(cells, key=lambda cell: order[_preprocessing_key(cell)])
 
     def _planned(self, bundle: Bundle, environment: Environment) -> _Cell | None:
         """The cell to run; None where the contract already rules it out (recorded as such)."""
@@ -142,11 +182,12 @@ class _Run:
         except GapshiftError as error:
             self._finish(self._unresolved(bundle, environment, "error", str(error)))
             return None
-        return _Cell(bundle, environment, deployment, self._key(bundle, environment, deployment))
+        key = self._key(bundle, environment, deployment)
+        return _Cell(bundle, environment, deployment, key, self._matrix.tasks[bundle.task])
 
     def _unresolved(self, bundle: Bundle, environment: Environment, status: CellStatus, reason: str) -> CellInfo:
         """The header of a cell that has no deployment."""
-        basis = cell_basis(bundle, environment, self._items)
+        basis = cell_basis(bundle, environment, self._items[bundle.task])
         return CellInfo(
             key=basis, basis=basis, bundle=bundle.name, environment=environment.name, status=status, reason=reason
         )
@@ -154,16 +195,17 @@ class _Run:
     def _key(self, bundle: Bundle, environment: Environment, deployment: Deployment) -> str:
         """The content address: everything that could change an answer."""
         calibrated = deployment.precision.format in CALIBRATED_FORMATS
-        sample = [self._matrix.subsample_per_level, self._matrix.seed, sorted(self._matrix.strata.items())]
+        strata = self._matrix.tasks[bundle.task].strata
+        sample = [self._matrix.subsample_per_level, self._matrix.seed, sorted(strata.items())]
         return digest(
             {
                 "model": bundle.sha256,
                 "contract": bundle.contract.model_dump(mode="json"),
                 "deployment": deployment.model_dump(mode="json"),
-                "items": self._items,
-                "calibration": self._calibration if calibrated else "",
+                "items": self._items[bundle.task],
+                "calibration": self._calibration[bundle.task] if calibrated else "",
                 "sample": sample if environment.subsample else [],
-                "versions": _versions(),
+                "versions": self._versions,
                 "cpu": list(cpu_flags()),
             }
         )
@@ -189,7 +231,7 @@ class _Run:
         self._finish(self._header(cell, status=status, reason=reason))
 
     def _header(self, cell: _Cell, **fields: Any) -> CellInfo:
-        basis = cell_basis(cell.bundle, cell.environment, self._items)
+        basis = cell_basis(cell.bundle, cell.environment, self._items[cell.bundle.task])
         return CellInfo(key=cell.key, basis=basis, bundle=cell.bundle.name, environment=cell.environment.name, **fields)
 
     def _finish(self, info: CellInfo, records: Records | None = None) -> None:
@@ -203,39 +245,54 @@ class _Run:
     # ------------------------------------------------------------- one cell's answers
 
     def _answer(self, cell: _Cell) -> tuple[CellInfo, Records]:
-        judged, calibration = self._preparers_for(cell.bundle)
-        effect = self._effect(cell, judged)
-        prepared = judged.prepared(cell.deployment.preprocessing)
-        rows = self._rows(cell.environment)
-        model = self._model(cell, calibration)
+        effect, inputs = self._effect(cell), self._inputs(cell)
+        model = self._model(cell)
         with open_runtime(cell.deployment.runtime, model, cell.bundle.contract) as session:
             execution = truth(session, model, cell.deployment.precision, cell.deployment.runtime)
-            records, seconds, kind = self._predict(cell, prepared, rows, session.predict)
+            timed = _Timed(session.predict)
+            answered = answer(self._asked(cell, inputs), timed, cell.bundle.contract.model)
+            open_loop = self._open_loop(cell, session.predict)
+        kind = _LIKE_PROBABILITIES if answered.like_probabilities else ""
         info = self._header(
             cell,
-            reason="; ".join(note for note in (effect, kind, self._unreadable(prepared)) if note),
+            reason="; ".join(note for note in (effect, kind, _unreadable(cell, inputs)) if note),
             execution=execution,
-            seconds=seconds,
-            items_per_second=len(rows) / seconds if seconds > 0 else 0.0,
+            seconds=timed.seconds,
+            items_per_second=len(answered.records) / timed.seconds if timed.seconds > 0 else 0.0,
+            open_loop=open_loop,
         )
-        return info, records
+        return info, answered.records
 
-    def _preparers_for(self, bundle: Bundle) -> tuple[Preparer, Preparer | None]:
-        """Bundles with the same contract share their prepared inputs."""
-        keep = bundle.contract.preprocessing
-        key = digest(keep.model_dump(mode="json"))
+    def _asked(self, cell: _Cell, inputs: Prepared | None) -> Asked:
+        return Asked(
+            dataset=cell.task.dataset,
+            rows=self._rows(cell),
+            preprocessing=cell.deployment.preprocessing,
+            batch=cell.deployment.runtime.batch_size,
+            tensor=inputs.tensor if inputs else None,
+            readable=inputs.readable if inputs else None,
+        )
+
+    def _inputs(self, cell: _Cell) -> Prepared | None:
+        """Every item's input; None in control, where inputs come about step by step."""
+        if isinstance(cell.deployment.preprocessing, ControlPreprocessing):
+            return None
+        return self._preparers_for(cell)[0].prepared(cell.deployment.preprocessing)
+
+    def _preparers_for(self, cell: _Cell) -> tuple[Preparer, Preparer | None]:
+        """Bundles of one task with the same contract share their prepared inputs."""
+        keep = cell.bundle.contract.preprocessing
+        key = digest([cell.bundle.task, keep.model_dump(mode="json")])
         if key not in self._preparers:
             folder = self._workspace.root / _PREPARED / key[:12]
-            judged = Preparer(self._matrix.dataset, folder / "judged", keep)
-            other = self._matrix.calibration
-            calibration = Preparer(other, folder / "calibration", keep) if other else None
+            judged, other = cell.task.dataset, cell.task.calibration
             self._preparers[key] = (
-                self._stack.enter_context(judged),
-                self._stack.enter_context(calibration) if calibration else None,
+                self._stack.enter_context(Preparer(judged, folder / "judged", keep)),
+                self._stack.enter_context(Preparer(other, folder / "calibration", keep)) if other else None,
             )
         return self._preparers[key]
 
-    def _effect(self, cell: _Cell, judged: Preparer) -> str:
+    def _effect(self, cell: _Cell) -> str:
         """A note where preprocessing deviations change no item; NotApplicableError where nothing else deviates.
 
         A reason that a sample of items gives is believed only if every item's tensor stays the same.
@@ -243,58 +300,83 @@ class _Run:
         deviations = preprocessing_deviations(cell.environment)
         if not deviations:
             return ""
-        contract, deployed = cell.bundle.contract.preprocessing, cell.deployment.preprocessing
-        reason = no_effect(self._matrix.dataset, contract, deviations)
-        comparable = deployed.channels == contract.channels
-        if reason is None or (comparable and not judged.prepared(deployed).same_as(judged.prepared(contract))):
+        contract = cell.bundle.contract
+        reason = no_effect(cell.task.dataset, contract.domain, contract.preprocessing, deviations)
+        if reason is None or self._changes_an_item(cell):
             return ""
         if len(deviations) == len(cell.environment.deviations):
             raise NotApplicableError(reason)
         return f"its preprocessing changes no item: {reason}"
 
-    def _unreadable(self, prepared: Prepared) -> str:
-        """How many items cannot be decoded, and why the first of them cannot."""
-        if not prepared.problems:
-            return ""
-        first = min(prepared.problems)
-        item = self._matrix.dataset.items[first]
-        return f"{len(prepared.problems)} items cannot be decoded, {item.id!r} first: {prepared.problems[first]}"
+    def _changes_an_item(self, cell: _Cell) -> bool:
+        """Whether any item's tensor differs from the contract's; False where they cannot be compared."""
+        contract, deployed = cell.bundle.contract.preprocessing, cell.deployment.preprocessing
+        if isinstance(contract, ControlPreprocessing):
+            return False
+        if _channels(deployed) != _channels(contract):
+            return False
+        judged = self._preparers_for(cell)[0]
+        return not judged.prepared(deployed).same_as(judged.prepared(contract))
 
-    def _rows(self, environment: Environment) -> NDArray[np.intp]:
+    def _open_loop(self, cell: _Cell, predict: Callable[[NDArray[Any]], NDArray[Any]]) -> float | None:
+        """Control: the share of steps along the reference's trajectories at which the action differs."""
+        contract, deployed = cell.bundle.contract, cell.deployment.preprocessing
+        if not isinstance(contract.preprocessing, ControlPreprocessing):
+            return None
+        assert isinstance(deployed, ControlPreprocessing)  # a deployment is of its contract's domain
+        rows = self._rows(cell)[:_OPEN_LOOP_EPISODES]
+        episodes = [episode_of(cell.task.dataset, row) for row in rows]
+        with open_runtime(reference_deployment(contract).runtime, self._source(cell.bundle), contract) as reference:
+            return action_disagreement(episodes, reference.predict, contract.preprocessing, predict, deployed)
+
+    def _rows(self, cell: _Cell) -> NDArray[np.intp]:
         """Indices of the items that this environment answers."""
-        if not environment.subsample:
-            return np.arange(len(self._matrix.dataset))
+        if not cell.environment.subsample:
+            return np.arange(len(cell.task.dataset))
         chosen: dict[int, list[tuple[str, int]]] = {}
-        for index, item in enumerate(self._matrix.dataset.items):
+        for index, item in enumerate(cell.task.dataset.items):
             place = rank(item.id, self._matrix.seed)
-            chosen.setdefault(self._matrix.strata.get(item.id, 0), []).append((place, index))
+            chosen.setdefault(cell.task.strata.get(item.id, 0), []).append((place, index))
         per_level = self._matrix.subsample_per_level
         return np.array(
             sorted(index for ranked in chosen.values() for _, index in sorted(ranked)[:per_level]), dtype=np.intp
         )
 
-    def _model(self, cell: _Cell, calibration: Preparer | None) -> Path:
+    def _model(self, cell: _Cell) -> Path:
         """The file to run: the bundle's own, or its precision variant (made once)."""
         source = self._source(cell.bundle)
         precision, contract = cell.deployment.precision, cell.bundle.contract
         if precision == Precision():
             return source
         calibrated = precision.format in CALIBRATED_FORMATS
-        if calibrated and calibration is None:
+        if calibrated and cell.task.calibration is None:
             raise EvaluationError(
                 f"{precision.format} needs calibration items that are not judged; give --calibration-data DATA."
             )
         address = [
             cell.bundle.sha256,
             precision.model_dump(mode="json"),
-            [self._calibration, contract.model_dump(mode="json")] if calibrated else [],
-            _versions(),
+            [self._calibration[cell.bundle.task], contract.model_dump(mode="json")] if calibrated else [],
+            self._versions,
         ]
         path = self._workspace.root / "variants" / f"{digest(address)[:24]}.onnx"
         if not path.exists():
-            batches = _batches(calibration.prepared(contract.preprocessing)) if calibrated and calibration else None
+            batches = self._calibration_batches(cell) if calibrated else None
             variant(source, precision, path, calibration=batches, input_name=contract.model.input)
         return path
+
+    def _calibration_batches(self, cell: _Cell) -> list[NDArray[Any]]:
+        """The quantiser's inputs; in control what the float32 controller meets on its episodes."""
+        contract, dataset = cell.bundle.contract, cell.task.calibration
+        if isinstance(contract.preprocessing, ControlPreprocessing) and dataset is not None:
+            episodes = [episode_of(dataset, row) for row in range(len(dataset))]
+            runtime = reference_deployment(contract).runtime
+            with open_runtime(runtime, self._source(cell.bundle), contract) as session:
+                inputs = windows(episodes, session.predict, contract.preprocessing, _CALIBRATION_WINDOWS)
+            return _split(inputs)
+        _, calibration = self._preparers_for(cell)
+        prepared = calibration.prepared(contract.preprocessing) if calibration else None
+        return _split(prepared.tensor[np.flatnonzero(prepared.readable)]) if prepared else []
 
     def _source(self, bundle: Bundle) -> Path:
         """The bundle's file, which must still be the one that its cells are addressed by."""
@@ -308,39 +390,14 @@ class _Run:
             self._verified.add(bundle.name)
         return path
 
-    def _predict(
-        self,
-        cell: _Cell,
-        prepared: Prepared,
-        rows: NDArray[np.intp],
-        predict: Callable[[NDArray[np.generic]], NDArray[np.floating]],
-    ) -> tuple[Records, float, str]:
-        """Records in item order, the seconds of inference, and a note where outputs look like another kind."""
-        items, contract = self._matrix.dataset.items, cell.bundle.contract.model
-        readable = rows[prepared.readable[rows]]
-        size = cell.deployment.runtime.batch_size
-        slab = size * max(1, _SLAB // size)
-        timed, parts, like_probabilities = _Timed(predict), [], True
-        for begin in range(0, len(readable), slab):
-            some = readable[begin : begin + slab]
-            scores = np.concatenate([timed(prepared.tensor[some[s : s + size]]) for s in range(0, len(some), size)])
-            if scores.shape[1] != len(contract.labels):
-                raise EvaluationError(
-                    f"The model gives {scores.shape[1]} scores an item; its contract names {len(contract.labels)} "
-                    "labels. Correct the contract's model.labels."
-                )
-            like_probabilities = like_probabilities and _sum_to_one(scores)
-            parts.append(records_from_scores([items[i] for i in some], scores, contract.output_kind == "probabilities"))
-        unreadable = rows[~prepared.readable[rows]]
-        parts.append(unanswered([items[i] for i in unreadable], "unreadable"))
-        order = np.argsort(np.concatenate([readable, unreadable]), kind="stable")
-        odd = contract.output_kind == "logits" and like_probabilities and len(readable) > 0
-        return concatenate(parts).take(order), timed.seconds, _LIKE_PROBABILITIES if odd else ""
 
-
-def _sum_to_one(scores: NDArray[np.floating]) -> bool:
-    """Whether every row looks like a softmax's."""
-    return bool(((scores >= 0) & (scores <= 1)).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
+def _unreadable(cell: _Cell, inputs: Prepared | None) -> str:
+    """How many items cannot be decoded, and why the first of them cannot."""
+    if inputs is None or not inputs.problems:
+        return ""
+    first = min(inputs.problems)
+    item = cell.task.dataset.items[first]
+    return f"{len(inputs.problems)} items cannot be decoded, {item.id!r} first: {inputs.problems[first]}"
 
 
 class _Timed:
@@ -358,14 +415,17 @@ class _Timed:
         return scores
 
 
-def _batches(prepared: Prepared, size: int = 16) -> list[NDArray[np.generic]]:
-    rows = np.flatnonzero(prepared.readable)
-    return [np.ascontiguousarray(prepared.tensor[rows[s : s + size]]) for s in range(0, len(rows), size)]
+def _channels(preprocessing: AnyPreprocessing) -> int | None:
+    return preprocessing.channels if isinstance(preprocessing, Preprocessing) else None
 
 
-def _preprocessing_key(deployment: Deployment) -> str:
-    return digest(deployment.preprocessing.model_dump(mode="json"))
+def _split(inputs: NDArray[Any], size: int = 16) -> list[NDArray[Any]]:
+    return [np.ascontiguousarray(inputs[s : s + size]) for s in range(0, len(inputs), size)]
+
+
+def _preprocessing_key(cell: _Cell) -> str:
+    return digest([cell.bundle.task, cell.deployment.preprocessing.model_dump(mode="json")])
 
 
 def _versions() -> dict[str, str]:
-    return versions("gapshift", "onnxruntime", "onnx", "openvino", "numpy", "pillow", "opencv")
+    return versions("gapshift", "onnxruntime", "onnx", "openvino", "numpy", "scipy", "tokenizers", "pillow", "opencv")

@@ -12,6 +12,7 @@ from torch import nn
 
 from gapshift.errors import EvaluationError
 from gapshift.export.torch_onnx import require_symbolic
+from gapshift.records import tie_gaps
 from gapshift.schema import TIE_GAP, Contract, TextPreprocessing
 from gapshift.train.predict import scores
 
@@ -137,13 +138,12 @@ def _compare(
 
 
 def ties(scores: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Rows of ``scores`` (..., K) whose two highest values lie within TIE_GAP of the row's range.
+    """Rows of logits ``scores`` (..., K) that are ties (``records.tie_gaps``).
 
     >>> import numpy as np
     >>> ties(np.array([[0.0, 1.0, 1.00001], [0.0, 1.0, 2.0]])).tolist()
     [True, False]
     """
-    ordered = np.sort(scores, axis=-1)
-    top, second, low = ordered[..., -1], ordered[..., -2], ordered[..., 0]
-    is_tie: NDArray[np.bool_] = top - second <= TIE_GAP * (top - low)
+    rows = np.asarray(scores, dtype=np.float64).reshape(-1, scores.shape[-1])
+    is_tie: NDArray[np.bool_] = (tie_gaps(rows, probabilities=False) <= TIE_GAP).reshape(scores.shape[:-1])
     return is_tie

@@ -11,9 +11,14 @@ from pydantic import ValidationError
 
 from gapshift.errors import SettingsError, UnknownNameError
 from gapshift.schema import (
+    PREPROCESSING,
+    AnyPreprocessing,
+    AudioPreprocessing,
     Bundle,
     Contract,
+    ControlPreprocessing,
     Deployment,
+    Domain,
     Environment,
     ModelInterface,
     Precision,
@@ -21,8 +26,11 @@ from gapshift.schema import (
     Resize,
     RunPlan,
     Runtime,
+    TextPreprocessing,
     canonical_json,
     digest,
+    environments_for,
+    takes,
 )
 
 BASE = Deployment(preprocessing=Preprocessing(resize=Resize(size=(8, 8))))
@@ -247,3 +255,99 @@ def test_raw_pixels_have_no_mean_and_std(statistic: dict[str, tuple[float, ...]]
 def test_a_label_stands_once() -> None:
     with pytest.raises(ValidationError, match="the label 'cat' stands there more than once"):
         ModelInterface(input="x", output="y", labels=("cat", "dog", "cat"))
+
+
+# ------------------------------------------------------- which domains take a deviation
+
+OF_EACH: dict[Domain, AnyPreprocessing] = {
+    "vision": Preprocessing(resize=Resize(size=(8, 8)), mean=(0.4, 0.5, 0.6)),
+    "text": TextPreprocessing(),
+    "audio": AudioPreprocessing(mean=-3.0, std=2.0),
+    "control": ControlPreprocessing(offset=(0.0, 1.0), scale=(1.0, 2.0)),
+}
+
+
+def _environment(deviations: dict[str, Any], name: str = "e") -> Environment:
+    return Environment(name=name, kind="lossy", summary="s", deviations=deviations)
+
+
+def _taken(deviations: dict[str, Any]) -> list[str]:
+    return [domain for domain in PREPROCESSING if takes(domain, _environment(deviations))]
+
+
+@pytest.mark.parametrize(
+    ("deviations", "domains"),
+    [
+        ({}, ["vision", "text", "audio", "control"]),
+        ({"runtime.batch_size": 1, "precision.format": "float16"}, ["vision", "text", "audio", "control"]),
+        ({"preprocessing.resize.fit": "crop"}, ["vision"]),
+        ({"preprocessing.lowercase": False, "runtime.batch_size": 1}, ["text"]),
+        ({"preprocessing.mean": [0.0], "preprocessing.std": [1.0]}, ["vision"]),
+        ({"preprocessing.mean": 0.0, "preprocessing.std": 1}, ["audio"]),
+        ({"preprocessing.mean": None}, ["audio"]),
+        ({"preprocessing.scale": 1.0}, ["vision"]),
+        ({"preprocessing.scale": [1.0, 2.0]}, ["control"]),
+        ({"preprocessing.window": 8}, ["control"]),
+        ({"preprocessing.window": "hann-symmetric"}, ["audio"]),
+        ({"preprocessing.mean": [0.0], "preprocessing.std": 1.0}, []),
+        ({"preprocessing.mean": [0.0], "preprocessing.lowercase": False}, []),
+        ({"preprocessing.no_such_key": 1}, []),
+        ({"preprocessing": 1}, []),
+    ],
+)
+def test_a_deviation_is_taken_by_the_domains_that_have_its_key_and_its_kind_of_value(
+    deviations: dict[str, Any], domains: list[str]
+) -> None:
+    assert _taken(deviations) == domains
+
+
+@pytest.mark.parametrize(
+    ("deviations", "domains"),
+    [
+        ({"preprocessing.mean": "grey"}, ["vision", "audio"]),
+        ({"preprocessing.window": "square"}, ["audio", "control"]),
+        ({"preprocessing.max_length": "long"}, ["text"]),
+        ({"preprocessing.std": [0.0]}, ["vision", "audio"]),
+    ],
+)
+def test_a_value_that_is_wrong_everywhere_is_left_to_deviate(deviations: dict[str, Any], domains: list[Domain]) -> None:
+    """So that a mistake in a value is an error that names it, and not an environment for nobody."""
+    assert _taken(deviations) == domains
+    for domain in domains:
+        with pytest.raises(SettingsError, match=next(iter(deviations))):
+            Deployment(domain=domain, preprocessing=OF_EACH[domain]).deviate(deviations)
+
+
+LEAVES = [(domain, key) for domain, how in OF_EACH.items() for key in how.model_dump(mode="json")]
+
+
+@given(st.lists(st.sampled_from(LEAVES), min_size=1, max_size=4, unique_by=lambda leaf: leaf[1]))
+def test_a_domain_takes_whatever_its_own_contracts_hold(leaves: list[tuple[Domain, str]]) -> None:
+    """Values of a contract of a domain are taken by that domain, and by no other that has the keys."""
+    domains = {domain for domain, _ in leaves}
+    deviations = {f"preprocessing.{key}": OF_EACH[domain].model_dump(mode="json")[key] for domain, key in leaves}
+    assert _taken(deviations) == (list(domains) if len(domains) == 1 else [])
+
+
+def _of_domain(domain: Domain) -> Bundle:
+    contract = Contract(
+        domain=domain, preprocessing=OF_EACH[domain], model=ModelInterface(input="x", output="y", labels=("a", "b"))
+    )
+    return Bundle(name=domain, path="m.onnx", sha256="0", contract=contract, domain=domain)
+
+
+def test_a_bundle_is_planned_the_environments_of_its_domain_and_those_of_nobody_s() -> None:
+    batch, bgr = _environment({"runtime.batch_size": 1}, "batch"), _environment({"preprocessing.color": "BGR"}, "bgr")
+    raw = _environment({"preprocessing.mean": 0.0}, "raw")
+    late, gone = _environment({"preprocessing.delay": 1}, "late"), _environment({"preprocessing.gone": 1}, "gone")
+    every = (late, gone, raw, batch, bgr)
+    bundles = [_of_domain("vision"), _of_domain("audio"), _of_domain("audio")]
+    assert environments_for(bundles[0], bundles, every) == (late, gone, batch, bgr)
+    assert environments_for(bundles[1], bundles, every) == (late, gone, raw, batch)
+    assert environments_for(bundles[0], [bundles[0]], every) == every
+
+
+def test_what_is_planned_follows_the_contract() -> None:
+    audio = _of_domain("audio").model_copy(update={"domain": "vision"})
+    raw, bgr = _environment({"preprocessing.mean": 0.0}, "raw"), _environment({"preprocessing.color": "BGR"}, "bgr")
+    assert environments_for(audio, [audio, _of_domain("vision")], (raw, bgr)) == (raw,)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,20 +22,36 @@ from types import MappingProxyType
 from typing import Any
 
 from gapshift.errors import GapshiftError, SettingsError, UnknownNameError
-from gapshift.schema import REFERENCE, TRAINING, Deployment, Environment, Preprocessing, Resize
+from gapshift.schema import (
+    REFERENCE,
+    TRAINING,
+    AudioPreprocessing,
+    ControlPreprocessing,
+    Deployment,
+    Environment,
+    Preprocessing,
+    Resize,
+    TextPreprocessing,
+    takes,
+)
 from gapshift.settings import read_toml, validate
 
 REFERENCE_ENVIRONMENT = Environment(
     name=REFERENCE, kind="equivalent", summary="The ONNX file as given, on ONNX Runtime's CPU provider."
 )
 
-_SAMPLES = tuple(
-    Deployment(preprocessing=Preprocessing(resize=resize))
-    for resize in (
-        Resize(size=(32, 32)),
-        Resize(size=(32, 32), antialias=False),
-        Resize(size=(32, 32), library="opencv", antialias=False),
-    )
+_SAMPLES = (
+    *(
+        Deployment(preprocessing=Preprocessing(resize=resize))
+        for resize in (
+            Resize(size=(32, 32)),
+            Resize(size=(32, 32), antialias=False),
+            Resize(size=(32, 32), library="opencv", antialias=False),
+        )
+    ),
+    Deployment(domain="text", preprocessing=TextPreprocessing(max_length=64)),
+    Deployment(domain="audio", preprocessing=AudioPreprocessing()),
+    Deployment(domain="control", preprocessing=ControlPreprocessing()),
 )
 """Contracts of every kind: a deviation that none of them can take is wrong in itself."""
 
@@ -115,9 +132,22 @@ def _check_deviations(environment: Environment, where: str) -> None:
     """A typo in a deviation is found when the file is read, not when the cell runs."""
     if not environment.deviations:
         raise SettingsError(f"{where} [{environment.name}]: no deviations; name at least one.")
-    problems = [error for sample in _SAMPLES if (error := _refusal(sample, environment))]
-    if len(problems) == len(_SAMPLES):
+    samples = [sample for sample in _SAMPLES if takes(sample.domain, environment)] or [_nearest(environment)]
+    problems = [error for sample in samples if (error := _refusal(sample, environment))]
+    if len(problems) == len(samples):
         raise SettingsError(f"{where} [{environment.name}]: {problems[0]}") from problems[0]
+
+
+def _nearest(environment: Environment) -> Deployment:
+    """The sample whose keys are most like those of an environment that no domain can take."""
+    parts = [key.split(".") for key in environment.deviations]
+    names = [rest[0] for first, *rest in parts if first == "preprocessing" and rest]
+
+    def likeness(sample: Deployment) -> int:
+        known = type(sample.preprocessing).model_fields
+        return sum(bool(get_close_matches(name, known)) for name in names)
+
+    return max(_SAMPLES, key=likeness)  # the first of equals: images, the commonest
 
 
 def _refusal(sample: Deployment, environment: Environment) -> GapshiftError | None:

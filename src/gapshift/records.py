@@ -64,7 +64,7 @@ class Records:
 
     ``prediction`` is -1 where there is none. ``confidence`` is the top probability,
     NaN where unscored. ``correct`` is 1, 0 or NaN (unscored). ``gap`` is the distance
-    between the two highest scores divided by the item's score range (max - min):
+    between the two highest scores divided by the item's score range (``tie_gaps``):
     a prediction whose gap is at most 1e-4 is a tie. ``status``: ok, nan_output,
     unreadable or error. ``score`` is a grade from 0 to 1 beside right or wrong: F1 of a span,
     the share of an episode that was mastered; NaN where a task has none.
@@ -109,7 +109,7 @@ def records_from_scores(items: Sequence[Item], scores: NDArray[np.floating], pro
     safe = np.where(finite[:, None], scores, 0.0)
     if probabilities:
         _refuse_other_than_probabilities(safe)
-    gap = _gaps(safe)
+    gap = tie_gaps(safe, probabilities)
     confidence = safe.max(axis=1) if probabilities else _top_softmax(safe)
     label = np.array([item.label for item in items], dtype=np.int32)
     prediction = np.where(finite, safe.argmax(axis=1), -1).astype(np.int32)
@@ -134,10 +134,22 @@ def _refuse_other_than_probabilities(scores: NDArray[np.float64]) -> None:
         )
 
 
-def _gaps(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of the two highest scores over the score range; 0 where all are equal."""
+def tie_gaps(scores: NDArray[np.float64], probabilities: bool) -> NDArray[np.float64]:
+    """How far each row of ``scores`` (n, K) is from a tie, in [0, 1], shape (n,).
+
+    Distance of the two highest scores over the range of the row's scores; 0 where all are
+    equal. Two scores are their own range, and no row would ever be a tie: with K = 2 it is the
+    distance of their probabilities, whose range is 1.
+
+    >>> tie_gaps(np.array([[0.0, 1.0, 2.0]]), probabilities=False).tolist()
+    [0.5]
+    >>> tie_gaps(np.array([[1.0, 1.0002]]), probabilities=False).round(6).tolist()
+    [0.0001]
+    """
     ordered = np.sort(scores / 2, axis=1)  # halved, so that no difference overflows
     spread = ordered[:, -1] - ordered[:, 0]
+    if scores.shape[1] == 2:
+        return 2 * spread if probabilities else np.tanh(spread)
     gaps: NDArray[np.float64] = np.divide(
         ordered[:, -1] - ordered[:, -2], spread, out=np.zeros(len(scores)), where=spread > 0
     )

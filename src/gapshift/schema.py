@@ -9,14 +9,26 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from gapshift.errors import SettingsError, UnknownNameError
 
 SCHEMA_VERSION = 1
 LEVELS = (1, 2, 3, 4, 5)
+LEVEL_CUTS = (-1.5, -0.5, 0.5, 1.5)
+"""Where ``level_abs`` cuts linked difficulty, in sd of the responders' abilities."""
 
 Domain = Literal["vision", "text", "audio", "control"]
 AnswerKind = Literal["classes", "spans", "episodes"]
@@ -35,7 +47,9 @@ TRAINING = "training"
 """Name of the cell that holds a bundle's training-side answers."""
 TIE_GAP = 1e-4
 """A prediction is a *tie* when its two highest scores lie within this share of the range of the
-item's scores: rounding alone can swap them, so a change there breaks no equivalence."""
+item's scores (of two classes: when their probabilities lie within it): rounding alone can swap
+them, so a change there breaks no equivalence. An episode is as near to a tie as the closest
+of its decisions."""
 
 
 class Frozen(BaseModel):
@@ -405,10 +419,37 @@ class Environment(Frozen):
 
 
 def takes(domain: Domain, environment: Environment) -> bool:
-    """Whether every deviation is a key that models of ``domain`` have."""
-    known = set(PREPROCESSING[domain].model_fields)
-    parts = (key.split(".") for key in environment.deviations)
-    return all(first != "preprocessing" or bool(rest and rest[0] in known) for first, *rest in parts)
+    """Whether models of ``domain`` can have every deviation: its key, and a value of that key's kind.
+
+    The value matters where several domains have a key: ``mean`` is one number for log-mel features
+    and one a channel for pixels. A value that suits none of them is everyone's: ``Deployment.deviate``
+    says what is wrong with it.
+    """
+    return all(domain in _domains_of(key, value) for key, value in environment.deviations.items())
+
+
+def _domains_of(key: str, value: Any) -> tuple[Domain, ...]:
+    axis, *path = key.split(".")
+    if axis != "preprocessing":
+        return tuple(PREPROCESSING)
+    having = tuple(domain for domain, kind in PREPROCESSING.items() if path and path[0] in kind.model_fields)
+    if len(having) < 2 or len(path) > 1:
+        return having
+    return tuple(domain for domain in having if _is_of_kind(value, domain, path[0])) or having
+
+
+def _is_of_kind(value: Any, domain: Domain, field: str) -> bool:
+    try:
+        _kind_of(domain, field).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+@cache
+def _kind_of(domain: Domain, field: str) -> TypeAdapter[Any]:
+    kind: Any = PREPROCESSING[domain].model_fields[field].annotation
+    return TypeAdapter(kind)
 
 
 # ------------------------------------------------------------------ bundles, cells
@@ -589,11 +630,11 @@ def environments_for(
     One that is made for other domains is left out where some bundle of the run can have it;
     where none can, it is planned for all, and its cells say that it does not apply.
     """
-    domains = {other.domain for other in bundles}
+    domains = {other.contract.domain for other in bundles}
     return tuple(
         environment
         for environment in environments
-        if takes(bundle.domain, environment) or not any(takes(domain, environment) for domain in domains)
+        if takes(bundle.contract.domain, environment) or not any(takes(domain, environment) for domain in domains)
     )
 
 

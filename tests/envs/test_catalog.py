@@ -9,14 +9,29 @@ import pytest
 
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, catalog, load, select
 from gapshift.errors import GapshiftError, SettingsError, UnknownNameError
-from gapshift.schema import Deployment, Environment, Preprocessing, Resize
+from gapshift.schema import (
+    AudioPreprocessing,
+    ControlPreprocessing,
+    Deployment,
+    Environment,
+    Preprocessing,
+    Resize,
+    TextPreprocessing,
+    takes,
+)
 
 ASKED_FOR = {
     "float16", "bfloat16-emulated", "int8-dynamic", "int8-qdq-per-tensor", "int8-qdq-per-channel",
     "resize-nearest", "resize-bicubic", "resize-opencv-bilinear", "bgr", "no-normalization", "jpeg-quality-50",
     "onnxruntime-unoptimized", "onnxruntime-one-thread", "onnxruntime-batch-1", "onnx-reference", "openvino-f32",
 }  # fmt: skip
-BASE = Deployment(preprocessing=Preprocessing(resize=Resize(size=(24, 24)), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)))
+BASES = (
+    Deployment(preprocessing=Preprocessing(resize=Resize(size=(24, 24)), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))),
+    Deployment(domain="text", preprocessing=TextPreprocessing(max_length=64)),
+    Deployment(domain="audio", preprocessing=AudioPreprocessing(mean=-3.0, std=2.5)),
+    Deployment(domain="control", preprocessing=ControlPreprocessing(offset=(0.5,), scale=(2.0,))),
+)
+OF_ONE_DOMAIN = ("preprocessing", "compound")
 ENTRY = """
 [{name}]
 kind = "lossy"
@@ -52,15 +67,27 @@ def test_every_entry_says_in_one_sentence_where_it_is_met(environment: Environme
 
 @pytest.mark.parametrize("environment", catalog().values(), ids=lambda e: e.name)
 def test_every_entry_deviates_in_exactly_what_it_names(environment: Environment) -> None:
-    deployment = BASE.deviate(environment.deviations)
-    changed = set(BASE.differences(deployment))
-    assert changed
-    assert changed <= set(environment.deviations)
+    bases = [base for base in BASES if takes(base.domain, environment)]
+    assert len(bases) == (1 if set(OF_ONE_DOMAIN) & set(environment.groups) else len(BASES))
+    for base in bases:
+        changed = set(base.differences(base.deviate(environment.deviations)))
+        assert changed
+        assert changed <= set(environment.deviations)
     assert environment.groups
 
 
-def test_no_two_entries_are_the_same_deployment() -> None:
-    made = [BASE.deviate(e.deviations).model_dump_json() for e in catalog().values()]
+@pytest.mark.parametrize("base", BASES, ids=lambda base: base.domain)
+def test_entries_of_a_domain_s_own_are_found_by_its_name(base: Deployment) -> None:
+    """Images came first, and their environments carry no group of theirs."""
+    own = {e.name for e in catalog().values() if takes(base.domain, e) and set(OF_ONE_DOMAIN) & set(e.groups)}
+    assert len(own) >= 6
+    if base.domain != "vision":
+        assert {e.name for e in select(groups=[base.domain])} == own
+
+
+@pytest.mark.parametrize("base", BASES, ids=lambda base: base.domain)
+def test_no_two_entries_are_the_same_deployment(base: Deployment) -> None:
+    made = [base.deviate(e.deviations).model_dump_json() for e in catalog().values() if takes(base.domain, e)]
     assert len(set(made)) == len(made)
 
 
@@ -84,13 +111,16 @@ def test_nothing_named_is_everything_in_catalog_order() -> None:
 def test_names_groups_and_kinds_add_up_without_doubles() -> None:
     chosen = select(["bgr", "int8-dynamic", "bgr"], ["compound", "mistake"])
     names = [environment.name for environment in chosen]
-    expected = {"bgr", "int8-dynamic", "no-normalization", "scale-0-255", "mobile-int8", "edge-camera"}
+    expected = {"bgr", "int8-dynamic"} | {e.name for e in catalog().values() if "compound" in e.groups}
+    expected |= {e.name for e in catalog().values() if e.kind == "mistake"}
     assert set(names) == expected
+    assert expected >= {"no-normalization", "scale-0-255", "mobile-int8", "edge-camera", "text-cased", "streaming-port"}
     assert names == [name for name in catalog() if name in expected]
 
 
 @pytest.mark.parametrize(
-    "group", ["precision", "preprocessing", "runtime", "compound", "mobile", "equivalent", "lossy"]
+    "group",
+    ["precision", "preprocessing", "runtime", "compound", "mobile", "text", "audio", "control", "equivalent", "lossy"],
 )
 def test_a_group_or_kind_is_everything_in_it(group: str) -> None:
     chosen = select(groups=[group])
@@ -103,7 +133,11 @@ def test_a_group_or_kind_is_everything_in_it(group: str) -> None:
     [
         (["resize-bicubik"], [], r"^Unknown environment 'resize-bicubik'\. Did you mean 'resize-bicubic'.*envs list"),
         (["BGR"], [], r"^Unknown environment 'BGR'\..* Valid: bfloat16-emulated, bgr, "),
-        ([], ["mobil"], r"^Unknown environment group 'mobil'\. Did you mean 'mobile'.*Valid: compound, "),
+        (
+            [],
+            ["mobil"],
+            r"^Unknown environment group 'mobil'\. Did you mean 'mobile'.*Valid: audio, compound, control, ",
+        ),
         (["bgr"], ["stress"], r"^Unknown environment group 'stress'"),
     ],
 )
@@ -145,6 +179,31 @@ def test_a_deviation_that_some_contracts_can_take_is_loaded(tmp_path: Path, devi
     text = f'[mine]\nkind = "lossy"\nsummary = "s"\n[mine.deviations]\n{deviations}\n'
     environment = load(_file(tmp_path, text))["mine"]
     Deployment(preprocessing=Preprocessing(resize=resize)).deviate(environment.deviations)
+
+
+@pytest.mark.parametrize(
+    ("deviations", "message"),
+    [
+        ('"preprocessing.max_lenght" = 16', r"'preprocessing\.max_lenght'\. Did you mean 'preprocessing\.max_length'"),
+        ('"preprocessing.mel" = 16', r"Unknown deviation 'preprocessing\.mel'\. Did you mean 'preprocessing\.mels'"),
+        ('"preprocessing.sensor_gian" = 2', r"Did you mean 'preprocessing\.sensor_gain'"),
+        (
+            '"preprocessing.gamma" = 2',
+            r"Unknown deviation 'preprocessing\.gamma'\..* Valid: .*preprocessing\.resize\.fit",
+        ),
+        ('"preprocessing.max_length" = 2', r"preprocessing\.max_length: Input should be greater than or equal to 4"),
+        ('"preprocessing.window" = "square"', r"preprocessing\.window: Input should be 'hann-periodic' or 'hann-symm"),
+        (
+            '"preprocessing.mels" = 40\n"preprocessing.mean" = [0.0]',
+            r"preprocessing\.mean: Input should be a valid number",
+        ),
+    ],
+)
+def test_a_bad_deviation_of_any_domain_is_named_in_that_domain_s_words(
+    tmp_path: Path, deviations: str, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load(_file(tmp_path, f'[mine]\nkind = "lossy"\nsummary = "s"\n[mine.deviations]\n{deviations}\n'))
 
 
 @pytest.mark.parametrize(

@@ -1,143 +1,162 @@
-"""Every environment of the catalog, run on photographs: it changes something, or says that it does not."""
+"""Every environment of the catalog on a small model of each domain: it changes something, or says that it does not."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from gapshift.domains.base import Dataset, Files
-from gapshift.domains.vision import prepare
+from gapshift.domains.prepare import prepare
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, catalog
 from gapshift.envs.resolve import resolve
-from gapshift.envs.runner import Matrix, evaluate
+from gapshift.envs.runner import Matrix, TaskItems, evaluate
 from gapshift.envs.runtimes import Session, open_runtime
-from gapshift.envs.runtimes.conformance import small_classifier
-from gapshift.export.model_file import sha256
-from gapshift.schema import Bundle, Contract, Environment, Item, Runtime
+from gapshift.records import Records
+from gapshift.schema import Bundle, CellInfo, Contract, Environment, Runtime, takes
 from gapshift.workspace import Workspace
+
+ITEMS = 30
+TASKS = {"vision": "vision", "text": "text", "spans": "text", "audio": "audio", "control": "control"}
+"""Tasks, and the domain of each."""
+CASES = [
+    pytest.param(task, environment, id=f"{task}-{environment.name}")
+    for task, domain in TASKS.items()
+    for environment in catalog().values()
+    if takes(domain, environment)  # type: ignore[arg-type]  # one of the four
+]
+NO_EFFECT = {
+    ("vision", "decoder-opencv"),  # the same JPEG library in both
+}
+"""What may find nothing to change in these items."""
 
 
 @dataclass(frozen=True)
 class _Run:
     workspace: Workspace
-    bundle: Bundle
-    data: Dataset
-    models: dict[str, Path]
-    """The file that each environment ran."""
+    matrix: Matrix
+    models: dict[tuple[str, str], Path]
+    """The file that each cell ran."""
 
+    def bundle(self, task: str) -> Bundle:
+        return next(bundle for bundle in self.matrix.bundles if bundle.task == task)
 
-def _photograph(seed: int) -> bytes:
-    """A JPEG of 30 to 70 pixels a side: gradients, edges and noise in colour."""
-    rng = np.random.default_rng(seed)
-    height, width = rng.integers(30, 71, 2)
-    y, x = np.mgrid[0:height, 0:width] / 70
-    waves = [np.sin(rng.uniform(2, 25) * x + rng.uniform(2, 25) * y + rng.uniform(0, 6)) for _ in range(3)]
-    picture = 128 + 80 * np.stack(waves, axis=2) + 40 * (x > 0.3)[..., None] + rng.normal(0, 20, (height, width, 3))
-    buffer = io.BytesIO()
-    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=92)
-    return buffer.getvalue()
-
-
-def _photographs(folder: Path, seeds: range, classes: tuple[str, ...]) -> Dataset:
-    folder.mkdir()
-    paths = [folder / f"{seed}.jpg" for seed in seeds]
-    for path, seed in zip(paths, seeds, strict=True):
-        path.write_bytes(_photograph(seed))
-    return Files("photographs", classes, [Item(path.name, n % len(classes)) for n, path in enumerate(paths)], paths)
-
-
-def _contract(model: Path) -> Contract:
-    contract = small_classifier(model, size=24)
-    how = contract.preprocessing.model_copy(update={"mean": (0.45, 0.5, 0.4), "std": (0.25, 0.2, 0.3)})
-    return contract.model_copy(update={"preprocessing": how})
+    def cell(self, task: str, environment: Environment) -> tuple[CellInfo, Records]:
+        cell = self.workspace.read_cell(task, environment.name)
+        assert cell is not None, (task, environment.name)
+        return cell
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> _Run:
+def run(tmp_path_factory: pytest.TempPathFactory, small: Callable[..., Any]) -> _Run:
+    """All tasks in one matrix."""
     folder = tmp_path_factory.mktemp("catalog")
-    contract = _contract(folder / "m.onnx")
-    bundle = Bundle(name="m", path=str(folder / "m.onnx"), sha256=sha256(folder / "m.onnx"), contract=contract)
-    data = _photographs(folder / "judged", range(30), contract.model.labels)
-    calibration = _photographs(folder / "calibration", range(100, 116), contract.model.labels)
-    strata = {item.id: 1 + n % 5 for n, item in enumerate(data.items)}
-    workspace, models, opened = Workspace(folder / "run"), {}, [folder / "m.onnx"]
+    made = {task: small(task, folder, n=ITEMS) for task in TASKS}
+    tasks = {
+        task: TaskItems(each.judged, each.calibration, {item.id: 1 + n % 5 for n, item in enumerate(each.judged.items)})
+        for task, each in made.items()
+    }
+    opened: list[Path] = []
+    models: dict[tuple[str, str], Path] = {}
 
     def opening(runtime: Runtime, model: Path, contract: Contract) -> Session:
         opened.append(model)
         return open_runtime(runtime, model, contract)
 
     def after(what: str, _done: int, _all: int) -> None:
-        models[what.rpartition(" ")[2]] = opened[-1]
+        task, _, environment = what.partition(" in ")
+        # Beside its own session a controller's cell opens the reference's file, for the open loop.
+        models[task, environment] = next((path for path in opened if path.parent.name == "variants"), folder)
+        opened.clear()
 
-    matrix = Matrix((bundle,), tuple(catalog().values()), data, calibration, strata, subsample_per_level=2)
+    bundles = tuple(each.bundle for each in made.values())
+    matrix = Matrix(bundles, tuple(catalog().values()), tasks, subsample_per_level=2)
+    workspace = Workspace(folder / "run")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("gapshift.envs.runner.open_runtime", opening)
         evaluate(workspace, matrix, after)
-    return _Run(workspace, bundle, data, models)
+    return _Run(workspace, matrix, models)
 
 
-def _tensors_differ(run: _Run, environment: Environment) -> bool:
-    how = run.bundle.contract.preprocessing, resolve(run.bundle.contract, environment).preprocessing
-    raws = [run.data.raw(index) for index in range(len(run.data))]
+def _inputs_differ(run: _Run, task: str, environment: Environment) -> bool:
+    contract, data = run.bundle(task).contract, run.matrix.tasks[task].dataset
+    if contract.domain == "control":
+        return bool(resolve(contract, environment).preprocessing != contract.preprocessing)
+    how = contract.preprocessing, resolve(contract, environment).preprocessing
+    raws = [data.raw(index) for index in range(len(data))]
     return any(not np.array_equal(prepare(raw, how[0]), prepare(raw, how[1])) for raw in raws)
 
 
-def _axes_that_changed(run: _Run, environment: Environment) -> set[str]:
-    cell, reference = (run.workspace.read_cell("m", name) for name in (environment.name, REFERENCE_ENVIRONMENT.name))
-    assert cell is not None
-    assert reference is not None
-    mine, its = cell[0].execution, reference[0].execution
+def _axes_that_changed(run: _Run, task: str, environment: Environment) -> set[str]:
+    mine, its = (run.cell(task, each)[0].execution for each in (environment, REFERENCE_ENVIRONMENT))
     assert mine is not None
     assert its is not None
     changed = {
-        "preprocessing": _tensors_differ(run, environment),
-        "precision": run.models[environment.name].read_bytes() != Path(run.bundle.path).read_bytes(),
+        "preprocessing": _inputs_differ(run, task, environment),
+        "precision": run.models[task, environment.name].parent.name == "variants",
         "runtime": (mine.engine, mine.settings) != (its.engine, its.settings),
     }
     return {axis for axis, is_so in changed.items() if is_so}
 
 
-@pytest.mark.parametrize("environment", catalog().values(), ids=lambda e: e.name)
-def test_an_environment_changes_what_it_names_or_says_that_it_does_not(run: _Run, environment: Environment) -> None:
-    cell = run.workspace.read_cell("m", environment.name)
-    assert cell is not None
-    info, records = cell
+def test_every_environment_is_met_in_some_domain() -> None:
+    names = {case.values[1].name for case in CASES}  # type: ignore[union-attr]  # an environment
+    assert names == set(catalog())
+
+
+def test_a_task_meets_the_environments_of_its_domain_alone(run: _Run) -> None:
+    planned = {f"{case.values[0]}--{case.values[1].name}.parquet" for case in CASES}  # type: ignore[union-attr]
+    references = {f"{task}--{REFERENCE_ENVIRONMENT.name}.parquet" for task in TASKS}
+    assert {path.name for path in run.workspace.records.iterdir()} == planned | references
+
+
+@pytest.mark.parametrize(("task", "environment"), CASES)
+def test_an_environment_changes_what_it_names_or_says_that_it_does_not(
+    run: _Run, task: str, environment: Environment
+) -> None:
+    info, records = run.cell(task, environment)
     if info.status in ("not_applicable", "skipped"):
         assert info.reason
         assert len(records) == 0
-        assert environment.name.startswith(("decoder-", "openvino-"))
+        assert (task, environment.name) in NO_EFFECT or environment.name.startswith("openvino-")
         return
     assert info.status == "ok", info.reason
-    assert _axes_that_changed(run, environment) == {key.split(".")[0] for key in environment.deviations}
-    assert len(records) == (10 if environment.subsample else 30)
+    assert not info.reason
+    assert _axes_that_changed(run, task, environment) == {key.split(".")[0] for key in environment.deviations}
+    assert len(records) == (10 if environment.subsample else ITEMS)
     assert set(records.status.tolist()) == {"ok"}
+    assert np.isnan(records.confidence).all() == (task == "control")
 
 
-def test_answers_differ_wherever_the_tensor_or_the_graph_does(run: _Run) -> None:
-    reference = run.workspace.read_cell("m", REFERENCE_ENVIRONMENT.name)
-    assert reference is not None
-    for environment in catalog().values():
-        cell = run.workspace.read_cell("m", environment.name)
-        assert cell is not None
-        info, records = cell
-        ran_in_another_format = info.execution is not None and info.execution.executed != "float32"
-        if info.status == "ok" and (_tensors_differ(run, environment) or ran_in_another_format):
-            rows = np.isin(reference[1].item_id, records.item_id)
-            assert (records.confidence != reference[1].confidence[rows]).any(), environment.name
+@pytest.mark.parametrize(("task", "environment"), CASES)
+def test_answers_differ_wherever_the_inputs_or_the_graph_do(run: _Run, task: str, environment: Environment) -> None:
+    info, records = run.cell(task, environment)
+    if info.status != "ok":
+        return
+    differs = _inputs_differ(run, task, environment)
+    if task == "control":
+        # Rounding need not turn a controller's choice of one out of three.
+        assert info.open_loop is not None
+        assert info.open_loop > 0 or not differs
+    elif differs or (info.execution is not None and info.execution.executed != "float32"):
+        reference = run.cell(task, REFERENCE_ENVIRONMENT)[1]
+        rows = np.isin(reference.item_id, records.item_id)
+        assert (records.confidence != reference.confidence[rows]).any()
 
 
-def test_runtimes_that_should_change_nothing_change_nothing(run: _Run) -> None:
-    reference = run.workspace.read_cell("m", REFERENCE_ENVIRONMENT.name)
-    assert reference is not None
-    for environment in (e for e in catalog().values() if e.kind == "equivalent"):
-        cell = run.workspace.read_cell("m", environment.name)
-        assert cell is not None
-        if cell[0].status == "skipped":
-            continue
-        rows = np.isin(reference[1].item_id, cell[1].item_id)
-        np.testing.assert_allclose(cell[1].confidence, reference[1].confidence[rows], rtol=1e-4)
+@pytest.mark.parametrize(
+    ("task", "environment"),
+    [case for case in CASES if case.values[1].kind == "equivalent"],  # type: ignore[union-attr]
+)
+def test_runtimes_that_should_change_nothing_change_nothing(run: _Run, task: str, environment: Environment) -> None:
+    (info, records), reference = run.cell(task, environment), run.cell(task, REFERENCE_ENVIRONMENT)[1]
+    if info.status == "skipped":
+        return
+    rows = np.isin(reference.item_id, records.item_id)
+    assert records.prediction.tolist() == reference.prediction[rows].tolist()
+    np.testing.assert_allclose(records.confidence, reference.confidence[rows], rtol=1e-4)
+    np.testing.assert_array_equal(records.score, reference.score[rows])
+    assert info.open_loop == (0 if task == "control" else None)

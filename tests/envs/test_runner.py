@@ -18,7 +18,7 @@ from PIL import Image
 from gapshift.domains.base import Dataset, Pixels
 from gapshift.domains.readers.folder import read_folder
 from gapshift.domains.vision import prepare_batch
-from gapshift.envs.runner import Matrix, evaluate
+from gapshift.envs.runner import Matrix, TaskItems, evaluate
 from gapshift.envs.runtimes import Session, open_runtime
 from gapshift.envs.runtimes.reference import ReferenceSession
 from gapshift.errors import EvaluationError, SkippedError, WorkspaceError
@@ -122,7 +122,12 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def matrix(tmp_path: Path) -> Matrix:
-    return Matrix((_bundle(_model(tmp_path / "m.onnx")),), ENVIRONMENTS, _data())
+    return Matrix((_bundle(_model(tmp_path / "m.onnx")),), ENVIRONMENTS, {"task": TaskItems(_data())})
+
+
+def _items(matrix: Matrix, **changes: Any) -> Matrix:
+    """The matrix with other items for its one task."""
+    return replace(matrix, tasks={"task": replace(matrix.tasks["task"], **changes)})
 
 
 def _cell(workspace: Workspace, environment: str, bundle: str = "m") -> tuple[CellInfo, Records]:
@@ -147,7 +152,7 @@ def _content(workspace: Workspace) -> dict[str, Any]:
         bundle, _, environment = path.stem.partition("--")
         info, records = _cell(workspace, environment, bundle)
         header = info.model_copy(update={"seconds": 0.0, "items_per_second": 0.0}).model_dump(mode="json")
-        content[path.name] = (header, {k: getattr(records, k).tolist() for k in records.__dataclass_fields__})
+        content[path.name] = (header, repr([getattr(records, k).tolist() for k in records.__dataclass_fields__]))
     return content
 
 
@@ -158,7 +163,7 @@ def test_every_cell_is_recorded_and_says_what_the_model_says(workspace: Workspac
     evaluate(workspace, matrix)
     assert _statuses(workspace, matrix) == dict.fromkeys(["reference", "bgr", "batch-1", "nearest", "int8"], "ok")
     weights, bias = _weights()
-    data, how = matrix.dataset, matrix.bundles[0].contract.preprocessing
+    data, how = matrix.tasks["task"].dataset, matrix.bundles[0].contract.preprocessing
     for environment, changes in (("reference", {}), ("bgr", {"color": "BGR"}), ("batch-1", {})):
         inputs = prepare_batch([data.raw(i) for i in range(len(data))], how.model_copy(update=changes))
         expected = (inputs.reshape(len(data), -1) @ weights + bias).argmax(axis=1)
@@ -235,9 +240,9 @@ def test_another_plan_runs_its_new_cells_alone(workspace: Workspace, matrix: Mat
     before = _stamps(workspace)
     renamed = BGR.model_copy(update={"summary": "elsewhere", "kind": "mistake", "groups": ("x",)})
     extra = _environment("one-thread", deviations={"runtime__intra_op_threads": 1})
-    strata = {item.id: 1 for item in matrix.dataset.items}
-    changed = replace(matrix, environments=(extra, INT8, renamed, BATCH_1, NEAREST), strata=strata, seed=5)
-    evaluate(workspace, replace(changed, calibration=_data(seed=9)))
+    strata = {item.id: 1 for item in matrix.tasks["task"].dataset.items}
+    changed = replace(matrix, environments=(extra, INT8, renamed, BATCH_1, NEAREST), seed=5)
+    evaluate(workspace, _items(changed, strata=strata, calibration=_data(seed=9)))
     assert len(opened.calls) == 6
     assert before.items() <= _stamps(workspace).items()
 
@@ -256,7 +261,7 @@ def _other_labels(matrix: Matrix, tmp_path: Path) -> Matrix:
 
 def _other_items(matrix: Matrix, tmp_path: Path) -> Matrix:
     del tmp_path
-    return replace(matrix, dataset=matrix.dataset.subset(range(9)))
+    return _items(matrix, dataset=matrix.tasks["task"].dataset.subset(range(9)))
 
 
 @pytest.mark.parametrize("change", [_other_model, _other_contract, _other_labels, _other_items])
@@ -363,7 +368,7 @@ def _folder(root: Path, broken: int, whole: int = 6) -> Dataset:
 
 def test_unreadable_items_are_recorded_as_such(workspace: Workspace, matrix: Matrix, tmp_path: Path) -> None:
     data = _folder(tmp_path / "images", broken=2)
-    evaluate(workspace, replace(matrix, dataset=data))
+    evaluate(workspace, _items(matrix, dataset=data))
     for environment in ("reference", "bgr", "batch-1"):
         info, records = _cell(workspace, environment)
         assert records.item_id.tolist() == [item.id for item in data.items]
@@ -376,7 +381,7 @@ def test_unreadable_items_are_recorded_as_such(workspace: Workspace, matrix: Mat
 def test_data_of_which_nothing_can_be_read_is_all_unreadable(
     workspace: Workspace, matrix: Matrix, tmp_path: Path
 ) -> None:
-    evaluate(workspace, replace(matrix, dataset=_folder(tmp_path / "images", broken=4, whole=0)))
+    evaluate(workspace, _items(matrix, dataset=_folder(tmp_path / "images", broken=4, whole=0)))
     assert set(_statuses(workspace, matrix).values()) == {"ok"}
     assert _cell(workspace, "bgr")[1].status.tolist() == ["unreadable"] * 4
 
@@ -384,7 +389,7 @@ def test_data_of_which_nothing_can_be_read_is_all_unreadable(
 def test_outputs_that_are_not_finite_are_recorded(workspace: Workspace, matrix: Matrix, tmp_path: Path) -> None:
     evaluate(workspace, replace(matrix, bundles=(_bundle(_model(tmp_path / "log.onnx", last="Log")),), environments=()))
     info, records = _cell(workspace, "reference")
-    data, how = matrix.dataset, matrix.bundles[0].contract.preprocessing
+    data, how = matrix.tasks["task"].dataset, matrix.bundles[0].contract.preprocessing
     weights, bias = _weights()
     inputs = prepare_batch([data.raw(i) for i in range(len(data))], how).reshape(len(data), -1)
     whole = (inputs @ weights + bias > 0).all(axis=1)
@@ -440,7 +445,7 @@ def test_an_environment_that_means_nothing_is_an_error_of_its_own(workspace: Wor
 
 def test_what_changes_nothing_is_not_applicable(workspace: Workspace, matrix: Matrix, opened: _Opened) -> None:
     both = _environment("both", deviations={"preprocessing__resize.interpolation": "nearest", "runtime__batch_size": 2})
-    changed = replace(matrix, environments=(NEAREST, both), dataset=_data(size=SIZE))
+    changed = _items(replace(matrix, environments=(NEAREST, both)), dataset=_data(size=SIZE))
     evaluate(workspace, changed)
     assert _statuses(workspace, changed) == {"reference": "ok", "nearest": "not_applicable", "both": "ok"}
     same = "every probed item already has the model's size of 6x5: nothing is resized"
@@ -458,7 +463,7 @@ def test_one_item_that_changes_makes_it_applicable(workspace: Workspace, matrix:
     images = [np.random.default_rng(i).integers(0, 256, (*SIZE, 3), dtype=np.uint8) for i in range(200)]
     images[1] = np.random.default_rng(1).integers(0, 256, (9, 8, 3), dtype=np.uint8)
     data = Pixels("d", CLASSES, [Item(f"i{row}", 0) for row in range(200)], images)
-    evaluate(workspace, replace(matrix, dataset=data, environments=(NEAREST,)))
+    evaluate(workspace, _items(replace(matrix, environments=(NEAREST,)), dataset=data))
     reference, nearest = _cell(workspace, "reference")[1], _cell(workspace, "nearest")[1]
     assert np.flatnonzero(reference.confidence != nearest.confidence).tolist() == [1]
 
@@ -534,16 +539,16 @@ def test_static_int8_needs_calibration_items(workspace: Workspace, matrix: Matri
     assert _statuses(workspace, changed) == {"reference": "ok", "qdq": "error", "bgr": "ok"}
     reason = _cell(workspace, "qdq")[0].reason
     assert reason == "int8-qdq needs calibration items that are not judged; give --calibration-data DATA."
-    evaluate(workspace, replace(changed, calibration=_data(seed=5)))
+    evaluate(workspace, _items(changed, calibration=_data(seed=5)))
     assert _cell(workspace, "qdq")[0].status == "ok"
 
 
 def test_other_calibration_items_run_the_calibrated_cell_alone(
     workspace: Workspace, matrix: Matrix, opened: _Opened
 ) -> None:
-    changed = replace(matrix, environments=(QDQ, INT8), calibration=_data(seed=5))
+    changed = _items(replace(matrix, environments=(QDQ, INT8)), calibration=_data(seed=5))
     evaluate(workspace, changed)
-    evaluate(workspace, replace(changed, calibration=_data(seed=6)))
+    evaluate(workspace, _items(changed, calibration=_data(seed=6)))
     assert len(opened.calls) == 4
     assert opened.calls[3][1] != next(model for _, model in opened.calls if "variants" in model.parts)
 
@@ -552,7 +557,7 @@ def test_a_calibrated_variant_belongs_to_its_contract(
     workspace: Workspace, matrix: Matrix, tmp_path: Path, opened: _Opened
 ) -> None:
     """Ranges come from prepared items: another mean needs another file."""
-    changed = replace(matrix, environments=(QDQ,), calibration=_data(seed=5))
+    changed = _items(replace(matrix, environments=(QDQ,)), calibration=_data(seed=5))
     evaluate(workspace, changed)
     other = replace(changed, bundles=(_bundle(tmp_path / "m.onnx", mean=[30.0]),))
     evaluate(workspace, other)
@@ -568,10 +573,8 @@ LEVELS = {f"i{row:03d}": 1 + row % 5 for row in range(40)}
 
 
 def _sample(workspace: Workspace, matrix: Matrix, data: Dataset, **changes: Any) -> list[str]:
-    changed = replace(
-        matrix, dataset=data, environments=(SAMPLED,), strata=LEVELS, **{"subsample_per_level": 3, **changes}
-    )
-    evaluate(workspace, changed)
+    changed = replace(matrix, environments=(SAMPLED,), **{"subsample_per_level": 3, **changes})
+    evaluate(workspace, _items(changed, dataset=data, strata=LEVELS))
     assert len(_cell(workspace, "reference")[1]) == len(data)
     return [str(item) for item in _cell(workspace, "sampled")[1].item_id]
 
@@ -606,7 +609,7 @@ def test_other_levels_draw_another_subsample(workspace: Workspace, matrix: Matri
     others = dict.fromkeys(LEVELS, 1)
     assert len(_sample(workspace, matrix, _data(40))) == 15
     assert len(opened.calls) == 2
-    changed = replace(matrix, dataset=_data(40), environments=(SAMPLED,), strata=others, subsample_per_level=3)
-    evaluate(workspace, changed)
+    changed = replace(matrix, environments=(SAMPLED,), subsample_per_level=3)
+    evaluate(workspace, _items(changed, dataset=_data(40), strata=others))
     assert len(_cell(workspace, "sampled")[1]) == 3
     assert len(opened.calls) == 3

@@ -87,6 +87,7 @@ def no_effect(
         raise DataError(f"probe is {probe}; at least one item has to be compared.")
     reference = Deployment(preprocessing=contract_preprocessing)
     deviated = reference.deviate({_full(key): value for key, value in deviations.items()})
+    assert isinstance(deviated.preprocessing, Preprocessing)  # a deviation never leaves its domain
     changed = [key.removeprefix("preprocessing.") for key in reference.differences(deviated)]
     if not changed:
         return "the contract already says so"
@@ -122,7 +123,9 @@ def _probed(dataset: Dataset, probe: int) -> Iterator[RawImage]:
     positions = np.linspace(0, len(dataset) - 1, min(probe, len(dataset))).round().astype(int)
     for index in positions:
         with suppress(UnreadableItemError):
-            yield dataset.raw(int(index))
+            raw = dataset.raw(int(index))
+            if isinstance(raw, (bytes, np.ndarray)):
+                yield raw
 
 
 def _attempt(raw: RawImage, preprocessing: Preprocessing) -> Tensor | None:

@@ -1,0 +1,123 @@
+"""From a model's outputs to records: classes, spans of a text, whole episodes.
+
+One way for every asker: torch at training time, and each runtime in each environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gapshift.domains.base import Dataset, Episode, Text
+from gapshift.domains.control.episodes import answer_episodes
+from gapshift.domains.spans import span_records
+from gapshift.errors import DataError, EvaluationError
+from gapshift.records import Records, concatenate, records_from_scores, unanswered
+from gapshift.schema import AnyPreprocessing, ControlPreprocessing, Item, ModelInterface, TextPreprocessing
+
+Predict: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
+"""A batch of model inputs to raw outputs."""
+
+_SLAB = 1024
+"""Items whose scores are turned into records at once: few enough for flat memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a model is asked: these rows of a data set, prepared by ``preprocessing``.
+
+    ``tensor`` (n, ...) holds every item's input and ``readable`` (n,) whether there is one;
+    control has no tensor (None). ``batch`` is the most that one call may hold.
+    """
+
+    dataset: Dataset
+    rows: NDArray[np.intp]
+    preprocessing: AnyPreprocessing
+    batch: int
+    tensor: NDArray[Any] | None = None
+    readable: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Records in the order of the rows; whether every row of logits looked like probabilities."""
+
+    records: Records
+    like_probabilities: bool = False
+
+
+def answer(asked: Asked, predict: Predict, interface: ModelInterface) -> Answered:
+    """Ask a model every row; items that cannot be read are recorded as such.
+
+    Raises EvaluationError for outputs that do not fit the contract, DataError where data and
+    contract do not go together.
+    """
+    if interface.output_kind == "actions":
+        return Answered(_episodes(asked, predict))
+    if asked.tensor is None or asked.readable is None:
+        raise DataError(f"{asked.dataset.name} has nothing prepared; only control is asked without inputs.")
+    readable = asked.rows[asked.readable[asked.rows]]
+    slab = asked.batch * max(1, _SLAB // asked.batch)
+    parts, like_probabilities = [], len(readable) > 0
+    for begin in range(0, len(readable), slab):
+        some = readable[begin : begin + slab]
+        scores = np.concatenate(
+            [predict(asked.tensor[some[s : s + asked.batch]]) for s in range(0, len(some), asked.batch)]
+        )
+        parts.append(_records(asked, some, scores, interface))
+        like_probabilities = like_probabilities and scores.ndim == 2 and _sum_to_one(scores)
+    unreadable = asked.rows[~asked.readable[asked.rows]]
+    parts.append(unanswered(_items(asked, unreadable), "unreadable"))
+    back = np.argsort(np.argsort(asked.rows, kind="stable"), kind="stable")
+    order = np.argsort(np.concatenate([readable, unreadable]), kind="stable")
+    return Answered(concatenate(parts).take(order[back]), like_probabilities and interface.output_kind == "logits")
+
+
+def _records(asked: Asked, rows: NDArray[np.intp], scores: NDArray[Any], interface: ModelInterface) -> Records:
+    items = _items(asked, rows)
+    if interface.output_kind == "spans":
+        if not isinstance(asked.preprocessing, TextPreprocessing):
+            raise DataError("Spans are cut from texts; give a contract of domain 'text'.")
+        return span_records(items, _texts(asked, rows), scores, asked.preprocessing)
+    if scores.ndim != 2 or scores.shape[1] != len(interface.labels):
+        raise EvaluationError(
+            f"The model gives scores of shape {scores.shape}; its contract names {len(interface.labels)} "
+            "labels. Correct the contract's model.labels."
+        )
+    return records_from_scores(items, scores, interface.output_kind == "probabilities")
+
+
+def _episodes(asked: Asked, predict: Predict) -> Records:
+    if not isinstance(asked.preprocessing, ControlPreprocessing):
+        raise DataError("Actions steer episodes; give a contract of domain 'control'.")
+    episodes = [episode_of(asked.dataset, row) for row in asked.rows]
+    return answer_episodes(_items(asked, asked.rows), episodes, predict, asked.preprocessing, asked.batch)
+
+
+def episode_of(dataset: Dataset, row: int) -> Episode:
+    """An item's episode. Raises DataError for data of another domain."""
+    raw = dataset.raw(int(row))
+    if not isinstance(raw, Episode):
+        raise DataError(f"Item {dataset.items[row].id!r} of {dataset.name} is no episode; give control data.")
+    return raw
+
+
+def _texts(asked: Asked, rows: NDArray[np.intp]) -> list[Text]:
+    raws = [asked.dataset.raw(int(row)) for row in rows]
+    texts = [raw for raw in raws if isinstance(raw, Text)]
+    if len(texts) < len(raws):
+        raise DataError(f"{asked.dataset.name} holds items that are no texts; spans are cut from texts alone.")
+    return texts
+
+
+def _items(asked: Asked, rows: NDArray[np.intp]) -> list[Item]:
+    return [asked.dataset.items[row] for row in rows]
+
+
+def _sum_to_one(scores: NDArray[np.floating]) -> bool:
+    """Whether every row looks like a softmax's."""
+    return bool(((scores >= 0) & (scores <= 1)).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
