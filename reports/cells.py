@@ -60,7 +60,16 @@ def empty_measurement() -> Json:
     null: Json = dict.fromkeys(LEVEL_KEYS)
     zero: Json = dict.fromkeys(LEVEL_KEYS, 0)
     names = ("accuracy", "reference_accuracy", "drop_pp", "loss", "gain", "predicted_drop_pp", "churn")
-    scalars = ("mean_drop_pp", "loss_slope", "tilt_pp", "ability_shift", "ece", "reference_ece", "ece_difference")
+    scalars = [
+        "mean_drop_pp",
+        "loss_slope",
+        "tilt_pp",
+        "ability_shift",
+        "ece",
+        "reference_ece",
+        "ece_difference",
+        "score",
+    ]
     return {
         "n": 0,
         "n_by_level": dict(zero),
@@ -98,7 +107,17 @@ def measure(pairs: Pairs, items: RatedItems, rule: Rule, seed: int) -> Json:
         "tie_changes": counts["all"].tie_changes,
         **_ability(pairs, items, rule),
         **_calibration(pairs, rule, seed),
+        "score": _score(pairs, rule, seed),
     }
+
+
+def _score(pairs: Pairs, rule: Rule, seed: int) -> Json | None:
+    """The grade beside right and wrong (F1, mastered share): both means and their paired drop; null without one."""
+    if np.isnan(pairs.reference_score).all():
+        return None
+    before, after = np.nan_to_num(pairs.reference_score), np.nan_to_num(pairs.score)  # what got no answer has no grade
+    drop = stratified_mean(before - after, np.zeros(len(pairs)), rule.level, RESAMPLES, seed)
+    return {"reference": float(before.mean()), "mean": float(after.mean()), "drop_pp": interval_json(drop, 100)}
 
 
 def _drop(counts: Counts, rule: Rule) -> Json | None:

@@ -16,7 +16,8 @@ class Counts:
     ``right`` and ``still_right`` are right answers in the reference and in the
     environment; ``lost`` went right to wrong, ``gained`` wrong to right; ``changed``
     predictions differ, ``tie_changes`` of them where the reference's own prediction
-    was a tie. ``majority`` is the count of the commonest label.
+    was a tie. ``by_chance`` is how many a constant answer gets right (the count of the commonest
+    label), or a random policy where items are episodes, or none where they are spans.
     """
 
     n: int
@@ -26,7 +27,7 @@ class Counts:
     gained: int
     changed: int
     tie_changes: int
-    majority: int
+    by_chance: float
 
     @property
     def changed_outside_ties(self) -> int:
@@ -40,7 +41,6 @@ class Counts:
 
 def count(pairs: Pairs) -> Counts:
     """Counts of a group of pairs (which may be empty)."""
-    _, labels = np.unique(pairs.label, return_counts=True)
     return Counts(
         n=len(pairs),
         right=int(pairs.right.sum()),
@@ -49,8 +49,15 @@ def count(pairs: Pairs) -> Counts:
         gained=int((~pairs.right & pairs.still_right).sum()),
         changed=int(pairs.changed.sum()),
         tie_changes=int((pairs.changed & pairs.tie).sum()),
-        majority=int(labels.max(initial=0)),
+        by_chance=_by_chance(pairs),
     )
+
+
+def _by_chance(pairs: Pairs) -> float:
+    if len(pairs) and not np.isnan(pairs.chance).any():
+        return float(pairs.chance.sum())
+    _, labels = np.unique(pairs.label, return_counts=True)
+    return float(labels.max(initial=0))
 
 
 def count_levels(pairs: Pairs, levels: tuple[int, ...]) -> Counts:

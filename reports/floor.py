@@ -1,7 +1,8 @@
 """Levels that have nothing left to lose.
 
 A drop at a level whose reference accuracy is near chance says nothing: such a level
-is at the *floor*. Chance is the majority label's share in the level.
+is at the *floor*. Chance is the majority label's share in the level; what a random policy
+solves where items are episodes of control; nothing where they are spans.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from gapshift.reports.statistics import clopper_pearson, wilson
 
 
 def chance(counts: Counts) -> float:
-    """The majority label's share: what a constant answer would score. Needs n > 0."""
-    return counts.majority / counts.n
+    """What an answer without knowledge would score. Needs n > 0."""
+    return counts.by_chance / counts.n
 
 
 @lru_cache(maxsize=4096)

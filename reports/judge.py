@@ -41,6 +41,7 @@ from gapshift.reports.planned import MeasuredBundle, MeasuredRun, read_run
 from gapshift.reports.reasons import explain_run, headline, unlevelled
 from gapshift.reports.regimes import contrast_rows, regime_rows
 from gapshift.reports.statistics import benjamini_hochberg, tango_interval
+from gapshift.reports.study import study_json
 from gapshift.reports.verdicts import JudgedCell, cell_reason, judge_cells
 from gapshift.schema import SCHEMA_VERSION, TRAINING, Execution, Verdict
 from gapshift.workspace import Workspace
@@ -72,6 +73,7 @@ def judge(workspace: Workspace) -> Json:
         "bundles": [_bundle_json(bundle, run.rule) for bundle in run.bundles],
         "cells": _cells_json(cells),
         "regimes": regime_rows(regimes, run.rule),
+        "study": study_json(workspace, run),
         "contrasts": contrast_rows(regimes, run.rule),
     }
 
@@ -105,7 +107,7 @@ def _plan_json(run: MeasuredRun) -> Json:
         "strict": plan.strict,
         "allow_unlevelled": plan.allow_unlevelled,
         "notes": [*plan.notes, *_group_notes(run)],
-        "data": json_dict(plan.data),
+        "tasks": [json_dict(task) for task in plan.tasks],
         "environments": [
             {name: dumped[name] for name in ("name", "kind", "summary", "deviations", "groups")}
             for dumped in map(json_dict, plan.environments)
@@ -228,6 +230,7 @@ def _cell_json(cell: JudgedCell, q_change: float | None) -> Json:
         "remarks": list(measured.remarks),
         "subsampled": measured.subsampled,
         "q_change": q_change,
+        "open_loop": info.open_loop if info else None,
         "seconds": info.seconds if info else None,
         "items_per_second": info.items_per_second if info else None,
     }

@@ -53,8 +53,8 @@ class IdIndex:
 class RatedItems:
     """The items of one task with their difficulty; arrays of shape (n,).
 
-    ``level`` is 0 where an item has none, ``group`` empty where it belongs to none; ``b``,
-    ``a``, ``c`` are NaN where unknown.
+    ``level`` and ``level_abs`` are 0 where an item has none, ``group`` empty where it belongs to none; ``b``,
+    ``a``, ``c`` are NaN where unknown, and so is ``chance``, what a random answer would score.
     """
 
     index: IdIndex
@@ -64,6 +64,8 @@ class RatedItems:
     b: Floats
     a: Floats
     c: Floats
+    chance: Floats
+    level_abs: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.level)
@@ -89,16 +91,23 @@ def load_items(workspace: Workspace) -> tuple[Callable[[str], RatedItems], tuple
 
 
 def _rated(table: pa.Table) -> RatedItems:
-    level = _numbers(table, "level")
     return RatedItems(
         index=IdIndex(_text(table, "id")),
-        level=np.where(np.isin(level, ALL_LEVELS), level, 0).astype(np.int64),
+        level=_levels(table, "level"),
         split=_text(table, "split"),
         group=_text(table, "group"),
         b=_numbers(table, "b"),
         a=_numbers(table, "a"),
         c=_numbers(table, "c"),
+        chance=_numbers(table, "chance"),
+        level_abs=_levels(table, "level_abs"),
     )
+
+
+def _levels(table: pa.Table, name: str) -> NDArray[np.int64]:
+    """A column of levels, 0 where an item has none."""
+    level = _numbers(table, name)
+    return np.where(np.isin(level, ALL_LEVELS), level, 0).astype(np.int64)
 
 
 def _text(table: pa.Table, name: str) -> NDArray[np.str_]:
@@ -225,7 +234,9 @@ class Pairs:
     """Items answered in the reference and in one cell; arrays of shape (n,).
 
     ``position`` points into the task's items. ``changed`` says that the prediction is
-    another one; ``tie`` that the reference's own prediction was a tie.
+    another one; ``tie`` that the reference's own prediction was a tie. ``chance`` is what a
+    random answer would score, NaN where that is the majority label's share; the scores are
+    grades from 0 to 1 beside right and wrong, NaN where a task has none.
     """
 
     position: Indices
@@ -237,6 +248,9 @@ class Pairs:
     tie: Bools
     reference_confidence: Floats
     confidence: Floats
+    chance: Floats
+    reference_score: Floats
+    score: Floats
 
     def __len__(self) -> int:
         return len(self.level)
@@ -300,6 +314,9 @@ def _pairs(reference: Reference, records: Records, mine: Indices, theirs: Indice
         tie=before.gap[mine] <= TIE_GAP,
         reference_confidence=before.confidence[mine],
         confidence=records.confidence[theirs],
+        chance=reference.items.chance[reference.position[mine]],
+        reference_score=before.score[mine],
+        score=records.score[theirs],
     )
 
 

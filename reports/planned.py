@@ -136,7 +136,7 @@ def _planned(workspace: Workspace, plan: RunPlan, bundle: Bundle) -> Iterator[tu
     """The training-side answers where there are any, then the environments in plan order."""
     if workspace.answers_path(bundle.name).exists():
         yield TRAINING_ENVIRONMENT, training_answers(workspace, bundle)
-    for environment in plan.environments:
+    for environment in plan.environments_of(bundle):
         if environment.name not in (REFERENCE, TRAINING):
             yield environment, _planned_cell(workspace, plan, bundle, environment)
 
@@ -157,7 +157,7 @@ def _planned_cell(workspace: Workspace, plan: RunPlan, bundle: Bundle, environme
     if (cell.info.bundle, cell.info.environment) != (bundle.name, environment.name):
         return Cell(None, None, f"its record file belongs to {cell.info.bundle} in {cell.info.environment}")
     # An empty basis is no excuse: records that do not say what they answer could answer anything.
-    if cell.info.basis != cell_basis(bundle, environment, plan.items):
+    if cell.info.basis != cell_basis(bundle, environment, plan.task(bundle.task).items):
         return Cell(None, None, OTHER_PLAN)
     return cell
 

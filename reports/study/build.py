@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gapshift.reports.planned import MeasuredRun
+from gapshift.reports.study.absolute import absolute_rows
 from gapshift.reports.study.agreement import agreement_rows
 from gapshift.reports.study.claims import RULE, claim_rows
 from gapshift.reports.study.critical import critical_rows
@@ -47,6 +48,7 @@ def study_json(workspace: Workspace, run: MeasuredRun) -> Json | None:
         "notes": [*NOTES, *lost_trunks(study)],
         "tasks": task_rows(study),
         "scale": scale_row(study.cards),
+        "absolute": absolute_rows(study),
         "measures": measure_rows(workspace, study),
         "matrix": matrix_rows(study),
         "regimes": regime_rows(study),

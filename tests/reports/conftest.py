@@ -26,6 +26,7 @@ from gapshift.schema import (
     Preprocessing,
     Resize,
     RunPlan,
+    TaskPlan,
     answers_key,
     cell_basis,
 )
@@ -51,6 +52,7 @@ class RunBuilder:
         self.bundles: list[Bundle] = []
         self.card: dict[str, Any] = {}
         self.parameters = True
+        self.chance: float | None = None
         self.training_items = 0
         self.group: Callable[[str], str | None] = lambda _: None
         self._cells: list[tuple[dict[str, Any], Records | None]] = []
@@ -130,8 +132,10 @@ class RunBuilder:
         self._write_items()
         plan: dict[str, Any] = {
             "command": "check",
-            "data": DataSource(source="synthetic"),
-            "items": ITEMS,
+            "tasks": tuple(
+                TaskPlan(name=task, data=DataSource(source="synthetic"), items=ITEMS)
+                for task in dict.fromkeys(bundle.task for bundle in self.bundles)
+            ),
             "bundles": tuple(self.bundles),
             "environments": tuple(self.environments),
         }
@@ -188,6 +192,7 @@ class RunBuilder:
             "level": levels,
             "level_abs": levels,
             "proportion_correct": [None] * n,
+            "chance": pa.array([self.chance] * n, pa.float64()),
         }
         card = CalibrationCard(**({"task": "task", "engine": "em", "items": n, "responders": 24} | self.card))
         write_items(self.workspace.items_path, pa.table({k: pa.array(v) for k, v in columns.items()}), [card])

@@ -11,9 +11,9 @@ from gapshift.reports.order import worst
 RULE = Rule(margin=0.02, alpha=0.05)
 
 
-def counts(n=600, right=500, lost=0, gained=0, changed=None, ties=0, majority=60):
+def counts(n=600, right=500, lost=0, gained=0, changed=None, ties=0, by_chance=60):
     changed = lost + gained if changed is None else changed
-    return Counts(n, right, right - lost + gained, lost, gained, changed, ties, majority)
+    return Counts(n, right, right - lost + gained, lost, gained, changed, ties, by_chance)
 
 
 def verdict(found, equivalent=False, p=1.0, family=5):
@@ -68,8 +68,8 @@ def test_an_equivalent_environment_fails_by_a_drop_at_ties_too():
 
 
 def test_no_items_is_no_data():
-    assert verdict(counts(0, 0, majority=0)).verdict == "NO DATA"
-    assert fail_p(counts(0, 0, majority=0), RULE) is None
+    assert verdict(counts(0, 0, by_chance=0)).verdict == "NO DATA"
+    assert fail_p(counts(0, 0, by_chance=0), RULE) is None
 
 
 @pytest.mark.parametrize(("right", "floored"), [(60, True), (80, True), (120, False)])
@@ -122,7 +122,7 @@ def test_a_level_with_a_drop_on_the_margin_passes_in_at_most_a_fortieth_of_runs(
 @pytest.mark.parametrize("n", [1, 20, 150])
 def test_too_few_items_are_inconclusive_with_the_number_needed_and_no_floor(n):
     """With one item a level, chance and accuracy are both 100%: that is no floor, it is too few items."""
-    counts = Counts(n=n, right=n, still_right=n, lost=0, gained=0, changed=0, tie_changes=0, majority=n)
+    counts = Counts(n=n, right=n, still_right=n, lost=0, gained=0, changed=0, tie_changes=0, by_chance=n)
     found = judge_band(counts, True, 1.0, Rule(margin=0.02, alpha=0.05), 5)
     assert (found.verdict, found.items_needed) == ("INCONCLUSIVE", 189)
     assert "189 such items would decide" in found.reason

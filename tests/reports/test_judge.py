@@ -17,7 +17,7 @@ from gapshift.schema import Execution
 
 SUMMARY_KEYS = {
     "schema_version", "verdict", "headline", "reasons", "margin_pp", "alpha", "interval_level", "holm_family",
-    "command", "deployments", "strict", "allow_unlevelled", "notes", "data", "environments", "items", "calibration",
+    "command", "deployments", "strict", "allow_unlevelled", "notes", "tasks", "study", "environments", "items", "calibration",
     "bundles", "cells", "regimes", "contrasts",
 }  # fmt: skip
 CELL_KEYS = {
@@ -28,7 +28,7 @@ CELL_KEYS = {
 }  # fmt: skip
 ADDED_CELL_KEYS = {
     "named", "subsampled", "n", "mean_drop_pp", "tie_changes", "q_change", "bands", "level_reasons", "items_needed",
-    "remarks", "undecided_floor",
+    "remarks", "undecided_floor", "open_loop", "score",
 }  # fmt: skip
 LEVELS = ("1", "2", "3", "4", "5")
 E = {"estimate", "low", "high"}

@@ -208,7 +208,7 @@ def test_a_reference_of_another_plan_is_an_error(builder):
 @pytest.mark.parametrize(
     "change",
     [
-        {"items": "digest of other items"},
+        {"tasks": [{"items": "digest of other items"}]},
         {"bundles": [{"sha256": "1" * 64}]},
         {"environments": [{"deviations": {"runtime.batch_size": 1}}]},
         {"environments": [{"subsample": True}]},
@@ -221,10 +221,7 @@ def test_a_plan_that_changed_after_its_records_is_an_error(builder, change):
     workspace = builder.finish()
     assert judge(workspace)["verdict"] == "PASS"
     plan = workspace.read_plan()
-    changes = {
-        name: value if isinstance(value, str) else (getattr(plan, name)[0].model_copy(update=value[0]),)
-        for name, value in change.items()
-    }
+    changes = {name: (getattr(plan, name)[0].model_copy(update=value[0]),) for name, value in change.items()}
     workspace.write_plan(plan.model_copy(update=changes))
     summary = judge(workspace)
     assert summary["verdict"] == "ERROR"

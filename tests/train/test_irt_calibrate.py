@@ -21,7 +21,7 @@ from gapshift.train.irt.calibrate import Calibration, calibrate
 from gapshift.train.irt.em import EMEngine
 from gapshift.train.irt.link import LINKING_ASSUMPTION
 
-NO_GUESSING = "Guessing is taken as 0; for K-way classification give 1/K."
+NO_GUESSING = "Guessing is taken as 0, which is right for spans and episodes; K-way classification needs 1/K."
 Matrix = NDArray[np.float64]
 ITEMS = 300
 B = np.random.default_rng(1).normal(0, 1.3, ITEMS)

@@ -25,6 +25,7 @@ from gapshift.train.irt.reliability import Bands, gated_bands, split_half
 CROSS_CHECK_RESPONSES = 1_500_000
 """Up to this many responses py-irt's 1PL is run too: about 8 s on one core (5 s per million)."""
 _ADVISED_RUNS = 12
+_NO_GUESSING = "Guessing is taken as 0, which is right for spans and episodes; K-way classification needs 1/K."
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +190,7 @@ def _notes(found: _Found) -> tuple[str, ...]:
         _runs_note(found.independent),
         _convergence_note(found.converged),
         _tie_note(found.tie_share),
-        "" if found.guessed else "Guessing is taken as 0; for K-way classification give 1/K.",
+        "" if found.guessed else _NO_GUESSING,
         found.agreement[1],
     )
 

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gapshift.errors import CalibrationError
-from gapshift.schema import LEVELS
+from gapshift.schema import LEVEL_CUTS, LEVELS
 from gapshift.train.irt.base import Floats, first_few
 
-ABSOLUTE_CUTS = (-1.5, -0.5, 0.5, 1.5)
 _TIE_DECIMALS = 9  # equal response patterns give b equal up to rounding in the sums
 
 
@@ -42,7 +41,7 @@ def absolute_levels(b: ArrayLike) -> NDArray[np.int8]:
     >>> absolute_levels([-2.0, -1.5, 0.0, 0.5, 9.0]).tolist()
     [1, 2, 3, 4, 5]
     """
-    return (1 + np.searchsorted(ABSOLUTE_CUTS, _finite(b), side="right")).astype(np.int8)
+    return (1 + np.searchsorted(LEVEL_CUTS, _finite(b), side="right")).astype(np.int8)
 
 
 def _finite(b: ArrayLike) -> Floats:
