@@ -242,20 +242,28 @@ def _in_pytest_words(text: str) -> str:
 
 def _user_cells(config: pytest.Config) -> list[tuple[str, str]]:
     from gapshift.envs.catalog import choose
-    from gapshift.flows.check import user_bundle
+    from gapshift.flows.check import applicable, user_bundle
 
     names, groups = tuple(_option(config, "environment")), tuple(_option(config, "group"))
+    chosen = choose(names, groups, _path(config, "environment-file"))
     bundle = user_bundle(Path(_option(config, "model")), _path(config, "contract"))
-    return [(bundle.name, e.name) for e in choose(names, groups, _path(config, "environment-file"))]
+    return [(bundle.name, environment.name) for environment in applicable(chosen, bundle, names)]
 
 
 def _demo_cells() -> list[tuple[str, str]]:
     from gapshift.flows.demo import demo_settings
-    from gapshift.flows.stages import model_runs
     from gapshift.flows.study import planned_environments
+    from gapshift.flows.study_runs import model_runs
+    from gapshift.schema import takes
 
     settings = demo_settings()
-    return [(run.name, e.name) for run in model_runs(settings) for e in planned_environments(settings)]
+    runs = [run for run in model_runs(settings) if run.exported]
+    return [
+        (run.name, environment.name)
+        for run in runs
+        for environment in planned_environments(settings)
+        if takes(settings.tasks[run.task].domain, environment)
+    ]
 
 
 # ---------------------------------------------------------------------- reading verdicts

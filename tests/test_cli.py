@@ -79,7 +79,7 @@ def test_contract_prints_what_check_reads_back(
 ) -> None:
     from gapshift.export.stamp import contract_from_toml, read_contract
 
-    model = tiny_study / "bundles" / "cnn-random-s0.onnx"
+    model = tiny_study / "bundles" / "digits-cnn-random-s0.onnx"
     code, out, _ = _run(capsys, "contract", str(model))
     (tmp_path / "contract.toml").write_text(out, encoding="utf-8")
     assert code == 0
@@ -99,7 +99,7 @@ def test_report_and_evaluate_exit_0_when_they_completed(
 
 
 def test_check_exits_with_its_verdict(capsys: pytest.CaptureFixture[str], tiny_study: Path, tmp_path: Path) -> None:
-    model = str(tiny_study / "bundles" / "cnn-random-s0.onnx")
+    model = str(tiny_study / "bundles" / "digits-cnn-random-s0.onnx")
     levels = str(tiny_study / "items.parquet")
     common = ("check", model, "--data", "digits", "--items", levels, "--allow-unlevelled")
     code, out, _ = _run(capsys, *common, "--group", "equivalent", "--out", str(tmp_path / "a"))
@@ -170,7 +170,7 @@ def test_an_empty_source_is_a_usage_error(capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_check_is_evaluated_again(capsys: pytest.CaptureFixture[str], tiny_study: Path, tmp_path: Path) -> None:
     """Also one that withheld nothing for a quantiser; and a static one then says what it needs."""
-    model, levels = str(tiny_study / "bundles" / "cnn-random-s0.onnx"), str(tiny_study / "items.parquet")
+    model, levels = str(tiny_study / "bundles" / "digits-cnn-random-s0.onnx"), str(tiny_study / "items.parquet")
     run, again = str(tmp_path / "run"), str(tmp_path / "again")
     _run(capsys, "check", model, "--data", "digits", "--items", levels, "-e", "onnxruntime-one-thread", "--out", run)
     code, out, _ = _run(capsys, "evaluate", run, "--out", again, "-e", "int8-qdq-per-tensor", "--json")
@@ -185,7 +185,7 @@ def test_a_levels_file_that_is_none_is_a_usage_error(
     capsys: pytest.CaptureFixture[str], tiny_study: Path, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "text.parquet").write_text("no parquet", encoding="utf-8")
-    model = str(tiny_study / "bundles" / "cnn-random-s0.onnx")
+    model = str(tiny_study / "bundles" / "digits-cnn-random-s0.onnx")
     code, _, err = _run(
         capsys, "check", model, "--data", "digits", "--items", str(tmp_path / name), "--group", "equivalent"
     )

@@ -27,7 +27,7 @@ def _pytest(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def model(tiny_study: Path) -> tuple[str, ...]:
     """Options for the tiny study's model on the digits, with its own levels."""
     return (
-        "--model", str(tiny_study / "bundles" / "cnn-random-s0.onnx"), "--data", "digits",
+        "--model", str(tiny_study / "bundles" / "digits-cnn-random-s0.onnx"), "--data", "digits",
         "--gapshift-items", str(tiny_study / "items.parquet"), "--gapshift-allow-unlevelled",
     )  # fmt: skip
 
@@ -64,7 +64,7 @@ def test_a_model_without_contract_is_told_of_pytests_own_option(
     tiny_study: Path, model: tuple[str, ...], tmp_path: Path
 ) -> None:
     bare = tmp_path / "bare.onnx"
-    loaded = onnx.load(tiny_study / "bundles" / "cnn-random-s0.onnx")
+    loaded = onnx.load(tiny_study / "bundles" / "digits-cnn-random-s0.onnx")
     del loaded.metadata_props[:]
     onnx.save(loaded, bare)
     done = _pytest(str(SUITE), "--model", str(bare), *model[2:], cwd=tmp_path)
@@ -120,7 +120,7 @@ def test_usage_errors_name_the_mend(words: tuple[str, ...], text: str, tmp_path:
 def test_two_workers_evaluate_once(model: tuple[str, ...], tmp_path: Path) -> None:
     done = _pytest(str(SUITE), *model, "--environment", "onnxruntime-one-thread", "-n", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    journal = (tmp_path / "runs" / "check-cnn-random-s0" / "journal.jsonl").read_text(encoding="utf-8")
+    journal = (tmp_path / "runs" / "check-digits-cnn-random-s0" / "journal.jsonl").read_text(encoding="utf-8")
     assert journal.count('"event": "evaluate"') == 1
 
 
@@ -141,7 +141,7 @@ def test_another_model_under_the_same_name_is_judged_anew(
     mine = tmp_path / "mine.onnx"
     options = ("--model", str(mine), *model[2:], "--environment", "onnxruntime-one-thread", "-k", "test_verdict")
     judged = []
-    for name in ("cnn-random-s0", "cnn-easy-only-s0"):
+    for name in ("digits-cnn-random-s0", "digits-cnn-easy-only-s0"):
         mine.write_bytes((tiny_study / "bundles" / f"{name}.onnx").read_bytes())
         _pytest(str(SUITE), *options, cwd=tmp_path)
         summary = json.loads((tmp_path / "runs" / "check-mine" / "summary.json").read_text(encoding="utf-8"))

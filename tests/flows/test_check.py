@@ -59,7 +59,7 @@ def levels(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def request_(tiny_study: Path, photos: Path, levels: Path, tmp_path: Path) -> CheckRequest:
     return CheckRequest(
-        model=tiny_study / "bundles" / "cnn-random-s0.onnx",
+        model=tiny_study / "bundles" / "digits-cnn-random-s0.onnx",
         data=DataSource(source=str(photos)),
         out=tmp_path / "run",
         items=levels,
@@ -103,7 +103,7 @@ def test_what_the_quantiser_saw_is_never_judged(request_: CheckRequest) -> None:
     roles = read_items(request_.out / "items.parquet")[0]["split"].to_pylist()
     assert roles.count("calibration") == 40
     assert summary["items"]["judged"] == 360
-    stored = Workspace(request_.out).read_cell("cnn-random-s0", "int8-qdq-per-channel")
+    stored = Workspace(request_.out).read_cell("digits-cnn-random-s0", "int8-qdq-per-channel")
     assert stored is not None
     assert len(stored[1]) == 360
 
@@ -172,7 +172,7 @@ def test_unreadable_images_are_counted_and_not_dropped(request_: CheckRequest, p
     summary, _ = check(replace(request_, data=DataSource(source=str(data)), margin_pp=6.0))
     assert summary["items"]["unreadable"] == 1
     assert summary["verdict"] == "ERROR"  # 1 of 400 is above 0.1%
-    stored = Workspace(request_.out).read_cell("cnn-random-s0", "reference")
+    stored = Workspace(request_.out).read_cell("digits-cnn-random-s0", "reference")
     assert stored is not None
     assert list(stored[1].item_id[stored[1].status == "unreadable"]) == [broken.relative_to(data).as_posix()]
     assert broken.name in stored[0].reason

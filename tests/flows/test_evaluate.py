@@ -69,8 +69,8 @@ def test_a_typo_gets_the_nearest_name(tiny_study: Path, tmp_path: Path) -> None:
 def test_a_missing_model_is_said(tiny_study: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(tiny_study, run)
-    (run / "bundles" / "cnn-random-s0.onnx").unlink()
-    with pytest.raises(WorkspaceError, match=r"cnn-random-s0\.onnx is gone; put it back"):
+    (run / "bundles" / "digits-cnn-random-s0.onnx").unlink()
+    with pytest.raises(WorkspaceError, match=r"digits-cnn-random-s0\.onnx is gone; put it back"):
         evaluate_run(run, tmp_path / "out")
 
 

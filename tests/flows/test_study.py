@@ -29,7 +29,7 @@ def test_a_study_leaves_everything_that_it_promises(tiny_study: Path) -> None:
         assert (tiny_study / name).stat().st_size > 0
     summary = _summary(tiny_study)
     assert {bundle["name"] for bundle in summary["bundles"]} == {
-        f"cnn-{regime}-s{seed}" for regime in ("easy-only", "random") for seed in range(3)
+        f"digits-cnn-{regime}-s{seed}" for regime in ("easy-only", "random") for seed in range(3)
     }
     environments = {cell["environment"] for cell in summary["cells"]}
     assert environments == {"training", "onnxruntime-one-thread", "resize-nearest", "int8-dynamic", "bgr"}
@@ -51,7 +51,7 @@ def test_bgr_of_grey_digits_is_not_applicable_with_its_reason(tiny_study: Path) 
 
 
 def test_bundles_carry_contract_regime_training_and_hashes(tiny_study: Path) -> None:
-    path = tiny_study / "bundles" / "cnn-easy-only-s0.onnx"
+    path = tiny_study / "bundles" / "digits-cnn-easy-only-s0.onnx"
     stamped = read_stamp(path)
     assert read_contract(path).preprocessing.resize.size == (12, 12)
     assert stamped["regime"] == "easy-only"
@@ -83,11 +83,11 @@ def test_a_finished_study_does_nothing_twice(tiny_study: Path, tmp_path: Path) -
 def test_a_study_stopped_while_training_goes_on(tiny_study: Path, tmp_path: Path) -> None:
     run = tmp_path / "stopped"
     shutil.copytree(tiny_study, run)
-    (run / "checkpoints" / "cnn-random-s2.pt").unlink()
-    kept = (run / "checkpoints" / "cnn-random-s1.pt").stat().st_mtime_ns
+    (run / "checkpoints" / "digits-cnn-random-s2.pt").unlink()
+    kept = (run / "checkpoints" / "digits-cnn-random-s1.pt").stat().st_mtime_ns
     study(Workspace(run), until="train")
-    assert (run / "checkpoints" / "cnn-random-s2.pt").exists()
-    assert (run / "checkpoints" / "cnn-random-s1.pt").stat().st_mtime_ns == kept
+    assert (run / "checkpoints" / "digits-cnn-random-s2.pt").exists()
+    assert (run / "checkpoints" / "digits-cnn-random-s1.pt").stat().st_mtime_ns == kept
 
 
 def test_another_study_does_not_overwrite_this_one(tiny_study: Path, tmp_path: Path) -> None:
@@ -134,7 +134,8 @@ def test_an_unknown_deployment_gets_the_nearest_names(tiny_study_file: Path, tmp
 
 def test_settings_of_data_that_is_not_there_claim_no_folder(tiny_study_file: Path, tmp_path: Path) -> None:
     settings = read_study(tiny_study_file)
-    wrong = settings.model_copy(update={"data": DataSource(source="digitz")})
+    task = settings.tasks["digits"].model_copy(update={"data": DataSource(source="digitz")})
+    wrong = settings.model_copy(update={"tasks": {"digits": task}})
     with pytest.raises(DataError, match="'digitz' does not exist"):
         save_settings(Workspace(tmp_path / "run"), wrong)
     assert not (tmp_path / "run").exists()
@@ -142,9 +143,9 @@ def test_settings_of_data_that_is_not_there_claim_no_folder(tiny_study_file: Pat
 
 def test_splits_depend_on_ids_and_seed_alone() -> None:
     source = DataSource(source="digits", train_fraction=0.3)
-    _, first = study_splits(source, 0)
-    _, again = study_splits(source, 0)
-    _, other = study_splits(source, 1)
+    _, first, _ = study_splits(source, 0)
+    _, again, _ = study_splits(source, 0)
+    _, other, _ = study_splits(source, 1)
     assert first == again
     assert first != other
     assert abs(list(first.values()).count("train") - 0.3 * 1797) < 10
@@ -167,9 +168,9 @@ def test_other_levels_train_again(tiny_study: Path, tmp_path: Path) -> None:
     position = table.column_names.index("level")
     turned = pa.array([6 - level for level in table["level"].to_pylist()], pa.int8())
     write_items(run / "items.parquet", table.set_column(position, "level", turned), cards)
-    before = (run / "checkpoints" / "cnn-easy-only-s0.pt").stat().st_mtime_ns
+    before = (run / "checkpoints" / "digits-cnn-easy-only-s0.pt").stat().st_mtime_ns
     study(Workspace(run), until="train")
-    assert (run / "checkpoints" / "cnn-easy-only-s0.pt").stat().st_mtime_ns != before
+    assert (run / "checkpoints" / "digits-cnn-easy-only-s0.pt").stat().st_mtime_ns != before
 
 
 def _npz(path: Path, splits: dict[str, int]) -> DataSource:
@@ -185,7 +186,7 @@ def _npz(path: Path, splits: dict[str, int]) -> DataSource:
 
 
 def test_a_validation_split_is_held_out_where_there_is_no_test(tmp_path: Path) -> None:
-    dataset, roles = study_splits(_npz(tmp_path / "d.npz", {"train": 30, "val": 20}), 0)
+    dataset, roles, _ = study_splits(_npz(tmp_path / "d.npz", {"train": 30, "val": 20}), 0)
     assert {item.split for item in dataset.items if roles[item.id] == "test"} == {"val"}
     assert {item.split for item in dataset.items if roles[item.id] == "train"} == {"train"}
 
@@ -197,6 +198,6 @@ def test_splits_of_other_names_are_not_mixed(tmp_path: Path) -> None:
 
 def test_a_limit_takes_as_many_of_every_class(tmp_path: Path) -> None:
     source = _npz(tmp_path / "d.npz", {"train": 30, "test": 20}).model_copy(update={"train_per_class": 5})
-    dataset, roles = study_splits(source, 0)
+    dataset, roles, _ = study_splits(source, 0)
     chosen = [item.label for item in dataset.items if roles[item.id] == "train"]
     assert sorted(chosen) == [0] * 5 + [1] * 5

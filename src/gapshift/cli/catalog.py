@@ -1,17 +1,22 @@
-"""Commands that describe: the catalog, a model's contract, this machine."""
+"""Commands that describe: the catalog, a model's contract or a template of one, this machine."""
 
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gapshift.cli.shared import PATH, json_option
+from gapshift.errors import UsageError
 
 if TYPE_CHECKING:
-    from gapshift.schema import Environment
+    from gapshift.schema import Domain, Environment
+
+DOMAINS: tuple[Domain, ...] = ("vision", "text", "audio", "control")
+"""The schema's own, which is imported only where it is needed: ``--help`` answers at once."""
 
 
 @click.group()
@@ -54,15 +59,33 @@ def envs_show(name: str, environment_file: Path | None, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=PATH, required=False)
+@click.option("--domain", type=click.Choice(DOMAINS), help="Print a template for models of this domain.")
 @json_option
-def contract(model: Path, as_json: bool) -> int:
-    """Print the contract inside an ONNX file as contract.toml, to read or to edit."""
+def contract(model: Path | None, domain: Domain | None, as_json: bool) -> int:
+    """Print the contract inside an ONNX file as contract.toml, to read or to edit; or a template of one."""
+    if (model is None) == (domain is None):
+        raise UsageError("Give either a model or --domain NAME.")
+    text, tree = _template(domain) if domain is not None else _inside(model)
+    click.echo(json.dumps(tree) if as_json else text, nl=as_json)
+    return 0
+
+
+def _inside(model: Path | None) -> tuple[str, dict[str, Any]]:
+    """The contract inside a file: as TOML, and as JSON's types."""
     from gapshift.export.stamp import contract_to_toml, read_contract
 
+    assert model is not None  # there is one where no domain was given
     found = read_contract(model)
-    click.echo(json.dumps(found.model_dump(mode="json")) if as_json else contract_to_toml(found), nl=as_json)
-    return 0
+    return contract_to_toml(found), found.model_dump(mode="json")
+
+
+def _template(domain: Domain) -> tuple[str, dict[str, Any]]:
+    """The least that a contract of a domain says: as TOML with its comments, and whole as JSON's types."""
+    from gapshift.export.stamp import EXAMPLES
+    from gapshift.schema import Contract
+
+    return EXAMPLES[domain], Contract.model_validate(tomllib.loads(EXAMPLES[domain])).model_dump(mode="json")
 
 
 @click.command()

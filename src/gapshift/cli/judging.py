@@ -13,6 +13,7 @@ from gapshift.cli.shared import (
     PATH,
     Console,
     calibration_options,
+    data_root_option,
     environment_options,
     json_option,
     quantiser_source,
@@ -29,6 +30,7 @@ from gapshift.errors import UsageError
     "--data", required=True, help="Labelled evaluation set: a folder, a table, an .npz, CIFAR files, or 'digits'."
 )
 @click.option("--split", help="Which of the data's splits to judge (default: test).")
+@data_root_option
 @click.option("--contract", type=PATH, help="contract.toml, for a model without one in its metadata.")
 @environment_options
 @click.option(
@@ -60,7 +62,7 @@ def check(context: click.Context, /, model: Path, out: Path | None, as_json: boo
     request = CheckRequest(
         model=model,
         environments=(*named, *more),  # `--environment A B` names two
-        data=source(options.pop("data"), options.pop("split")),
+        data=source(options.pop("data"), options.pop("split"), options.pop("data_root")),
         out=out or default_folder(model),
         margin_pp=options.pop("margin"),
         calibration_data=quantiser_source(options),
@@ -83,7 +85,7 @@ def _judged(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--out", type=PATH, help="Folder of the new run (default: RUN itself).")
-@click.option("--data", help="Where the run's data lies now, if it moved.")
+@click.option("--data", help="Where the run's data lies now, if it moved (TASK=PATH where it has several tasks).")
 @calibration_options
 @environment_options
 @click.option(

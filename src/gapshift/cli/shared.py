@@ -44,6 +44,16 @@ def json_option(command: Command) -> Command:
     )
 
 
+def data_root_option(command: Command) -> Command:
+    """``--data-root``."""
+    return click.option(
+        "--data-root",
+        type=PATH,
+        metavar="DIR",
+        help="Where published data sets (cifar-10, sst-2, ...) lie (default: GAPSHIFT_DATA_ROOT).",
+    )(command)
+
+
 def environment_options(command: Command) -> Command:
     """Which environments run, and which of them are gated."""
     for decorate in (
@@ -85,13 +95,13 @@ def quantiser_source(options: dict[str, Any]) -> DataSource | None:
     return source(data, split) if data else None
 
 
-def source(source: str, split: str | None = None) -> DataSource:
-    """The data that an option names."""
+def source(source: str, split: str | None = None, root: Path | None = None) -> DataSource:
+    """The data that an option names, and where published data lies."""
     from gapshift.schema import DataSource
 
     if not source.strip():
         raise UsageError("The data source is empty. Give a path, or 'digits'.")
-    return DataSource(source=source, split=split)
+    return DataSource(source=source, split=split, root=str(root.resolve()) if root else None)
 
 
 class Console:

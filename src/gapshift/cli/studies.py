@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gapshift.cli.shared import PATH, Console, json_option, say, show, source
+from gapshift.cli.shared import PATH, Console, data_root_option, json_option, say, show, source
 from gapshift.errors import UsageError
 
 
@@ -25,23 +26,37 @@ def demo(context: click.Context, out: Path, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("settings", type=PATH)
-@click.option("--out", type=PATH, help="Run folder (default: runs/NAME).")
+@click.argument("settings", type=PATH, required=False)
+@click.option("--out", type=PATH, help="Run folder (default: runs/NAME; of a repetition: RUN-again).")
+@click.option("--reproduce", type=PATH, metavar="RUN", help="Repeat this finished study and say what differs.")
+@data_root_option
 @json_option
 @click.pass_context
-def study(context: click.Context, settings: Path, out: Path | None, as_json: bool) -> int:
+def study(
+    context: click.Context,
+    settings: Path | None,
+    out: Path | None,
+    reproduce: Path | None,
+    data_root: Path | None,
+    as_json: bool,
+) -> int:
     """Difficulty, regimes, bundles, environments, report, as a study file says."""
-    return _from_file(settings, out, "report", as_json, context.obj["debug"])
+    if (settings is None) == (reproduce is None):
+        raise UsageError("Give either a study file or --reproduce RUN.")
+    if reproduce is not None:
+        return _reproduce(reproduce, out or reproduce.with_name(f"{reproduce.name}-again"), as_json, context)
+    return _from_file(settings, out, "report", as_json, context.obj["debug"], data_root)
 
 
 @click.command()
 @click.argument("settings", type=PATH)
 @click.option("--out", type=PATH, help="Run folder (default: runs/NAME).")
+@data_root_option
 @json_option
 @click.pass_context
-def train(context: click.Context, settings: Path, out: Path | None, as_json: bool) -> int:
+def train(context: click.Context, settings: Path, out: Path | None, data_root: Path | None, as_json: bool) -> int:
     """Rate the items of a study and train its regimes (no export, no evaluation)."""
-    return _from_file(settings, out, "train", as_json, context.obj["debug"])
+    return _from_file(settings, out, "train", as_json, context.obj["debug"], data_root)
 
 
 @click.command()
@@ -72,6 +87,7 @@ def export(context: click.Context, run: Path, as_json: bool) -> int:
 )
 @click.option("--data", help="A data set to rate by cross-fitted responders, instead of --responses.")
 @click.option("--split", help="Which of the data's splits to rate.")
+@data_root_option
 @click.option("--out", type=PATH, required=True, help="Folder for items.parquet.")
 @click.option(
     "--engine", type=click.Choice(["em", "py-irt", "py-irt-1pl", "py-irt-2pl"]), default="em", show_default=True
@@ -80,7 +96,13 @@ def export(context: click.Context, run: Path, as_json: bool) -> int:
 @click.option("--seed", type=int, default=0, show_default=True)
 @json_option
 def calibrate(
-    out: Path, responses: Path | None, data: str | None, split: str | None, as_json: bool, **options: Any
+    out: Path,
+    responses: Path | None,
+    data: str | None,
+    split: str | None,
+    data_root: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Rate items by item response theory: items.parquet and a calibration card."""
     from gapshift.flows.calibrate import calibrate_data, calibrate_responses
@@ -93,17 +115,44 @@ def calibrate(
         else:
             for name in ("orientation", "guessing"):
                 options.pop(name)
-            card, path = calibrate_data(source(str(data), split), out, reporter=reporter, **options)
+            card, path = calibrate_data(source(str(data), split, data_root), out, reporter=reporter, **options)
     say(f"{path}\n{_card_lines(card.model_dump(mode='json'))}", as_json)
     if as_json:
         click.echo(json.dumps(card.model_dump(mode="json")))
     return 0
 
 
-def _from_file(settings: Path, out: Path | None, until: Any, as_json: bool, debug: bool) -> int:
+def _reproduce(run: Path, out: Path, as_json: bool, context: click.Context) -> int:
+    from gapshift.flows.lock import BOUND_PP
+    from gapshift.flows.study import reproduce
+
+    with Console() as reporter:
+        summary, paths, found = reproduce(run, out, reporter, context.obj["debug"])
+    if as_json:
+        summary = {**summary, "repetition": asdict(found)}
+    show(summary, paths, as_json)
+    verdict = (
+        "the same, bit for bit"
+        if found.identical
+        else f"not bit for bit the same: accuracies moved by {_up_to(found.largest_pp)}, "
+        + ("within" if found.within_bounds else "BEYOND")
+        + f" the stated bound of {BOUND_PP:g} pp"
+    )
+    say("\n".join([f"{out} repeats {run}: {verdict}.", *(f"  differs: {line}" for line in found.differences)]), as_json)
+    return 0 if found.within_bounds else 4
+
+
+def _up_to(largest_pp: float | None) -> str:
+    return "an unknown amount (one is no number)" if largest_pp is None else f"up to {largest_pp:.2f} pp"
+
+
+def _from_file(
+    settings: Path | None, out: Path | None, until: Any, as_json: bool, debug: bool, data_root: Path | None
+) -> int:
     from gapshift.flows.study_settings import read_study
 
-    read = read_study(settings)
+    assert settings is not None  # the command line asked for it
+    read = read_study(settings, data_root)
     return _study(read, out or Path("runs") / read.name, until, as_json, debug)
 
 

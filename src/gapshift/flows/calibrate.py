@@ -56,7 +56,7 @@ def calibrate_data(
 ) -> tuple[CalibrationCard, Path]:
     """Rate a data set's items by small networks cross-fitted on it; the card and the path of items.parquet."""
     reporter.stage("calibrate")
-    dataset = open_dataset(source.source, split=source.split)
+    dataset = open_dataset(source.source, split=source.split, root=source.root, classes=source.classes)
     settings = CalibrationSettings(engine=engine, cross_check=cross_check or None)
     rated = rate(dataset, settings, task=dataset.name, seed=seed, reporter=reporter)
     return _write(rated, out)

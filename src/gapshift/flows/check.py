@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 from gapshift.domains.base import Dataset
 from gapshift.envs.catalog import choose
 from gapshift.envs.runner import CALIBRATED_FORMATS
-from gapshift.errors import SettingsError
+from gapshift.errors import DataError, SettingsError
 from gapshift.export.model_file import describe, sha256
 from gapshift.export.stamp import check_against, contract_from_toml, read_contract
-from gapshift.flows.data import CALIBRATION, TEST, absolute, hold_out, open_calibration, open_source, with_role
-from gapshift.flows.judging import report, run_cells
+from gapshift.flows.data import CALIBRATION, absolute, hold_out, open_calibration, open_source, with_role
+from gapshift.flows.judging import Sets, report, run_cells
 from gapshift.flows.levels import CalibrationSettings, Rated, given_levels, levels_from_file, rate, write_rated
 from gapshift.flows.reporting import Reporter, Silent
-from gapshift.schema import Bundle, DataSource, Environment, RunPlan
+from gapshift.flows.splitting import TEST
+from gapshift.schema import CLASS_OUTPUTS, Bundle, DataSource, Environment, RunPlan, TaskPlan, takes
 from gapshift.workspace import Workspace
 
 
@@ -55,17 +57,24 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
     what goes wrong in a single cell is that cell's status.
     """
     reporter = reporter or Silent()
-    environments = choose(request.environments, request.groups, request.environment_file)
+    chosen = choose(request.environments, request.groups, request.environment_file)  # a typo costs no reading
     bundle = user_bundle(request.model, request.contract)
-    dataset = open_source(request.data, bundle.contract.model.labels)
+    environments = applicable(chosen, bundle, request.environments)
+    dataset = open_source(request.data, class_labels(bundle))
+    _same_domain(dataset, bundle)
     judged, calibration = _divide(dataset, environments, request, bundle)
     rated = _rated(dataset, bundle, request, reporter)
     roles = {item.id: CALIBRATION for item in dataset.items} | {item.id: TEST for item in judged.items}
     plan = RunPlan(
         command="check",
-        data=absolute(request.data),
-        items=judged.digest(),
-        calibration_data=absolute(request.calibration_data) if request.calibration_data else None,
+        tasks=(
+            TaskPlan(
+                name=bundle.task,
+                data=absolute(request.data),
+                items=judged.digest(),
+                calibration_data=absolute(request.calibration_data) if request.calibration_data else None,
+            ),
+        ),
         bundles=(bundle,),
         environments=environments,
         deployments=request.environments,
@@ -80,8 +89,13 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         workspace.refuse_other_command("check")
         write_rated(workspace.items_path, rated.with_roles(roles))
         workspace.write_plan(plan)
-        run_cells(workspace, plan, judged, calibration, reporter, request.debug)
+        run_cells(workspace, plan, {bundle.task: Sets(judged, calibration)}, reporter, request.debug)
         return report(workspace, reporter)
+
+
+def applicable(chosen: Iterable[Environment], bundle: Bundle, named: Collection[str]) -> tuple[Environment, ...]:
+    """The chosen environments, without those of other domains that nobody named."""
+    return tuple(e for e in chosen if e.name in named or takes(bundle.domain, e))
 
 
 def default_folder(model: Path) -> Path:
@@ -95,7 +109,31 @@ def user_bundle(model: Path, contract: Path | None) -> Bundle:
     agreed = contract_from_toml(contract) if contract else read_contract(model)
     check_against(agreed, description)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.stem).lstrip("._-") or "model"
-    return Bundle(name=name, path=str(model.resolve()), sha256=sha256(model), contract=agreed, task=name)
+    return Bundle(
+        name=name,
+        path=str(model.resolve()),
+        sha256=sha256(model),
+        contract=agreed,
+        domain=agreed.domain,
+        task=name,
+    )
+
+
+def class_labels(bundle: Bundle) -> tuple[str, ...] | None:
+    """The data's classes as the model orders them; None where it answers otherwise than by a class."""
+    interface = bundle.contract.model
+    return interface.labels if interface.output_kind in CLASS_OUTPUTS else None
+
+
+def _same_domain(dataset: Dataset, bundle: Bundle) -> None:
+    domain, kind = bundle.contract.domain, bundle.contract.model.output_kind
+    wanted = {"spans": "spans", "actions": "episodes"}.get(kind, "classes")
+    if (dataset.domain, dataset.kind) != (domain, wanted):
+        raise DataError(
+            f"{bundle.name} is a model of domain {domain} that answers by {wanted} (contract: domain, "
+            f"model.output_kind); {dataset.name} is {dataset.domain} data answered by {dataset.kind}. "
+            "Give data of the model's kind, or correct the contract."
+        )
 
 
 def _divide(
@@ -106,7 +144,7 @@ def _divide(
     if not needed:
         return dataset, None
     if request.calibration_data:
-        return dataset, open_calibration(request.calibration_data, bundle.contract.model.labels, dataset)
+        return dataset, open_calibration(request.calibration_data, class_labels(bundle), dataset)
     withheld = hold_out(dataset.items, request.seed)
     if not withheld:  # too few to spare any: the static quantisers' cells say what they need
         return dataset, None

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gapshift.domains.base import Dataset
 from gapshift.domains.open import open_dataset
 from gapshift.envs.catalog import choose
 from gapshift.errors import DataError, WorkspaceError
-from gapshift.flows.data import TEST, absolute, open_calibration, quantiser_set, with_role
-from gapshift.flows.judging import report, run_cells
+from gapshift.flows.data import absolute, open_calibration, quantiser_set, with_role
+from gapshift.flows.judging import Sets, report, run_cells
 from gapshift.flows.reporting import Reporter, Silent
+from gapshift.flows.splitting import TEST
 from gapshift.records import atomic_path, read_items
-from gapshift.schema import DataSource, RunPlan
+from gapshift.schema import CLASS_OUTPUTS, DataSource, RunPlan, TaskPlan
 from gapshift.settings import validate
 from gapshift.workspace import Workspace
 
@@ -48,14 +50,15 @@ def evaluate_run(
     old = source.read_plan()
     plan = _new_plan(old, environments, groups, environment_file, margin_pp, data, calibration_data)
     table, _ = read_items(source.items_path)
-    judged, calibration = _sets(plan, table)
-    plan = plan.model_copy(update={"items": judged.digest()})
+    sets = {task.name: _sets(plan, task, table) for task in plan.tasks}
+    tasks = (task.model_copy(update={"items": sets[task.name].judged.digest()}) for task in plan.tasks)
+    plan = plan.model_copy(update={"tasks": tuple(tasks)})
     _refuse_overwriting(source, target, old, plan)
     with target.lock():
         if source.root.resolve() != target.root.resolve():
             _bring(source, target, plan)
         target.write_plan(plan)
-        run_cells(target, plan, judged, calibration, reporter, debug)
+        run_cells(target, plan, sets, reporter, debug)
         return report(target, reporter)
 
 
@@ -69,8 +72,12 @@ def _refuse_overwriting(source: Workspace, target: Workspace, old: RunPlan, plan
             )
     elif target.plan_path.exists():
         there = target.read_plan()
-        if (there.bundles, there.items) != (plan.bundles, plan.items):
+        if (there.bundles, _items(there)) != (plan.bundles, _items(plan)):
             raise WorkspaceError(f"{target.root} holds another run (other models or items). Give another --out.")
+
+
+def _items(plan: RunPlan) -> dict[str, str]:
+    return {task.name: task.items for task in plan.tasks}
 
 
 def _new_plan(
@@ -88,29 +95,51 @@ def _new_plan(
         planned = {environment.name for environment in environments}
         kept = tuple(name for name in plan.deployments if name in planned)
         changes = {"environments": environments, "deployments": names or kept}
-    if calibration_data is not None:
-        changes["calibration_data"] = absolute(calibration_data)
     if margin is not None:
         changes["margin_pp"] = margin
-    if data is not None:
-        changes["data"] = absolute(plan.data.model_copy(update={"source": data}))
+    if data is not None or calibration_data is not None:
+        changes["tasks"] = _new_tasks(plan, data, calibration_data)
     return validate(RunPlan, plan.model_copy(update=changes).model_dump(), "the new plan")
 
 
-def _sets(plan: RunPlan, table: pa.Table) -> tuple[Dataset, Dataset | None]:
-    """The judged items and the quantiser's, as items.parquet assigns them."""
-    roles = dict(zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True))
-    labels = plan.bundles[0].contract.model.labels
-    dataset = _open(plan.data, labels, roles)
+def _new_tasks(plan: RunPlan, data: str | None, calibration_data: DataSource | None) -> tuple[TaskPlan, ...]:
+    """The tasks with their data (``PATH``, or ``TASK=PATH`` where there are several) and calibration data replaced."""
+    name, _, path = data.rpartition("=") if data is not None else ("", "", None)
+    if name:
+        plan.task(name)
+    elif len(plan.tasks) > 1:
+        raise DataError(
+            f"The run has the tasks {', '.join(task.name for task in plan.tasks)}: say whose data moved with "
+            "--data TASK=PATH; calibration data can be given to runs of one task alone."
+        )
+    changes: dict[str, Any] = {}
+    if calibration_data is not None:
+        changes["calibration_data"] = absolute(calibration_data)
+    moved = []
+    for task in plan.tasks:
+        mine = dict(changes) if not name or task.name == name else {}
+        if path is not None and name in ("", task.name):
+            mine["data"] = absolute(task.data.model_copy(update={"source": path}))
+        moved.append(task.model_copy(update=mine))
+    return tuple(moved)
+
+
+def _sets(plan: RunPlan, task: TaskPlan, table: pa.Table) -> Sets:
+    """A task's judged items and its quantiser's, as items.parquet assigns them."""
+    own = table.filter(pc.equal(table["task"], task.name))
+    roles = dict(zip(own["id"].to_pylist(), own["split"].to_pylist(), strict=True))
+    bundle = next(bundle for bundle in plan.bundles if bundle.task == task.name)
+    labels = bundle.contract.model.labels if bundle.contract.model.output_kind in CLASS_OUTPUTS else None
+    dataset = _open(task.data, labels, roles)
     judged = with_role(dataset, roles, TEST)
-    if plan.calibration_data:
-        return judged, open_calibration(plan.calibration_data, labels, judged)
-    return judged, quantiser_set(dataset, roles, plan.seed)
+    if task.calibration_data:
+        return Sets(judged, open_calibration(task.calibration_data, labels, judged))
+    return Sets(judged, quantiser_set(dataset, roles, plan.seed))
 
 
-def _open(source: DataSource, labels: tuple[str, ...], roles: dict[str, str]) -> Dataset:
+def _open(source: DataSource, labels: tuple[str, ...] | None, roles: dict[str, str]) -> Dataset:
     """The run's data; every item that the run rated must still be there."""
-    dataset = open_dataset(source.source, labels=labels, split=source.split)
+    dataset = open_dataset(source.source, labels=labels, split=source.split, root=source.root, classes=source.classes)
     missing = sorted(set(roles) - {item.id for item in dataset.items})
     if missing:
         raise DataError(
@@ -123,6 +152,9 @@ def _open(source: DataSource, labels: tuple[str, ...], roles: dict[str, str]) ->
 def _bring(source: Workspace, target: Workspace, plan: RunPlan) -> None:
     """Copy what judging needs beside the new records; atomic, and left alone where it is already there."""
     files = [source.items_path]
+    files += [source.measures_path] if source.measures_path.exists() else []
+    for run in plan.runs:  # what bundles are compared with
+        files += [path for path in (source.answers_path(run.name), source.mix_path(run.name)) if path.exists()]
     for bundle in plan.bundles:
         files += sorted(source.bundles.glob(f"{bundle.name}.*"))
         if not source.bundle_path(bundle.path).exists():

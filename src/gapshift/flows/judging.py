@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gapshift.domains.base import Dataset
-from gapshift.envs.runner import Matrix, evaluate
+from gapshift.envs.runner import Matrix, TaskItems, evaluate
 from gapshift.flows.levels import read_rated
 from gapshift.flows.reporting import Reporter
 from gapshift.reports.judge import judge
@@ -16,6 +18,15 @@ from gapshift.reports.summary import write_summary
 from gapshift.schema import RunPlan
 from gapshift.workspace import Workspace
 
+
+@dataclass(frozen=True)
+class Sets:
+    """A task's judged items, and those of the static quantiser, which are never judged."""
+
+    judged: Dataset
+    calibration: Dataset | None = None
+
+
 _SPARE = 1.05
 """A subsample holds this much more than the fewest items that could certify the margin."""
 
@@ -23,20 +34,17 @@ _SPARE = 1.05
 def run_cells(
     workspace: Workspace,
     plan: RunPlan,
-    judged: Dataset,
-    calibration: Dataset | None,
+    sets: Mapping[str, Sets],
     reporter: Reporter,
     debug: bool = False,
 ) -> None:
-    """Evaluate every planned cell that does not exist yet."""
+    """Evaluate every planned cell that does not exist yet; ``sets`` by task."""
     reporter.stage("evaluate")
-    strata = read_rated(workspace.items_path).strata()
+    rated = {task.name: read_rated(workspace.items_path, task.name).strata() for task in plan.tasks}
     matrix = Matrix(
         bundles=plan.bundles,
         environments=plan.environments,
-        dataset=judged,
-        calibration=calibration,
-        strata=strata,
+        tasks={name: TaskItems(each.judged, each.calibration, rated[name]) for name, each in sets.items()},
         subsample_per_level=max(200, int(_SPARE * items_for_zero(plan.margin_pp / 100))),
         seed=plan.seed,
     )

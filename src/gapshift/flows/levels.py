@@ -14,19 +14,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gapshift.domains.base import Dataset
+from gapshift.domains.answering import episode_of
+from gapshift.domains.base import Dataset, RawImage
+from gapshift.domains.control.episodes import chance
 from gapshift.domains.decode import decode
-from gapshift.domains.vision import prepare
+from gapshift.domains.text import length, rarity
 from gapshift.errors import CalibrationError, DataError, UnreadableItemError, WorkspaceError
 from gapshift.flows.reporting import Reporter
 from gapshift.records import ITEM_SCHEMA, read_items, write_items
-from gapshift.schema import LEVELS, CalibrationCard, Frozen, Item, Preprocessing, Resize
+from gapshift.schema import (
+    LEVELS,
+    AnyPreprocessing,
+    AudioPreprocessing,
+    CalibrationCard,
+    ControlPreprocessing,
+    Frozen,
+    Item,
+    Preprocessing,
+    Resize,
+    TextPreprocessing,
+)
 from gapshift.train.irt.calibrate import Calibration, calibrate
-from gapshift.train.responders import default_ladder, respond
+from gapshift.train.responders import Responses, default_ladder, respond
 from gapshift.train.settings import LadderSettings
+from gapshift.train.tasks.make import Made, learnt, make_task, texts_of
 
 _LEAST_SIDE, _MOST_SIDE, _PROBE = 16, 32, 64
 """Responders look at images between these sides (pixels), as large as a sample of the items allows."""
+_MOST_TOKENS = 128
+"""And at texts up to this length."""
 _AS_IS = Preprocessing(resize=Resize(size=(_MOST_SIDE, _MOST_SIDE)))
 
 
@@ -60,16 +76,17 @@ class Rated:
         return Rated(table.set_column(table.column_names.index("split"), "split", split), self.card)
 
 
-def write_rated(path: Path, rated: Rated) -> None:
-    """Write ``items.parquet`` with its card inside."""
-    write_items(path, rated.table, [rated.card])
+def write_rated(path: Path, *rated: Rated) -> None:
+    """Write ``items.parquet``: the items of all tasks, with their cards inside."""
+    write_items(path, pa.concat_tables([each.table for each in rated]), [each.card for each in rated])
 
 
-def read_rated(path: Path) -> Rated:
-    """Read ``items.parquet`` back."""
+def read_rated(path: Path, task: str) -> Rated:
+    """One task's part of ``items.parquet``."""
     table, cards = read_items(path)
-    card = cards[0] if cards else CalibrationCard(task="task", engine="given", items=len(table), responders=0)
-    return Rated(table, card)
+    own = table.filter(pc.equal(table["task"], task)) if "task" in table.column_names else table
+    unknown = CalibrationCard(task=task, engine="given", items=len(own), responders=0)
+    return Rated(own, next((card for card in cards if card.task == task), unknown))
 
 
 def cache_folder() -> Path:
@@ -174,6 +191,15 @@ def _card_of(cards: Sequence[CalibrationCard], path: Path, task: str, items: int
     )
 
 
+@dataclass(frozen=True)
+class Rating:
+    """Rated items, and other measures of their difficulty: of the items ``ids``, greater where harder."""
+
+    rated: Rated
+    ids: list[str]
+    measures: dict[str, NDArray[np.float64]]
+
+
 def rate(
     dataset: Dataset,
     settings: CalibrationSettings,
@@ -187,17 +213,26 @@ def rate(
     Items that cannot be decoded stay in the table without a rating. Finished responders
     are kept in the cache folder by content, never beside the user's data.
     """
-    images, readable = _responder_images(dataset)
-    items = [item for item, is_readable in zip(dataset.items, readable, strict=True) if is_readable]
-    ladder = settings.ladder or default_ladder(len(items))
+    return rate_and_measure(dataset, settings, task=task, seed=seed, reporter=reporter).rated
+
+
+def rate_and_measure(
+    dataset: Dataset,
+    settings: CalibrationSettings,
+    *,
+    task: str,
+    seed: int,
+    reporter: Reporter,
+) -> Rating:
+    """``rate``, and with the same responders the other measures of difficulty that the domain has."""
+    made = _responder_task(dataset)
+    items = list(made.task.items)
+    ladder = settings.ladder or default_ladder(len(items), dataset.domain)
     responses = respond(
-        images,
-        np.array([item.label for item in items]),
-        [item.id for item in items],
+        made.task,
         ladder,
-        classes=len(dataset.classes),
         seed=seed,
-        progress=lambda done, total: reporter.progress("responders", done, total),
+        progress=lambda done, total: reporter.progress(f"responders of {task}", done, total),
         note=reporter.note,
         cache=cache_folder() / "responders",
     )
@@ -205,13 +240,44 @@ def rate(
         responses.matrix,
         [item.id for item in items],
         task=task,
-        guessing=1 / len(dataset.classes),
+        guessing=made.task.guessing,
         engine=settings.engine,
         runs=[str(run) for run in responses.runs],
+        names=list(responses.names),
         cross_check=settings.cross_check,
         seed=seed,
     )
-    return Rated(_with_unrated(calibration, dataset, items, task), calibration.card)
+    table = _with_unrated(calibration, dataset, items, task)
+    rated = Rated(_with_chance(table, dataset), calibration.card)
+    return Rating(rated, [item.id for item in items], _measures(dataset, made, responses))
+
+
+def _measures(dataset: Dataset, made: Made, responses: Responses) -> dict[str, NDArray[np.float64]]:
+    """Measures of difficulty beside b, each (n,)."""
+    found = {"held-out inconsistency": 1 - responses.consistency}
+    if responses.early_error is not None:
+        found["early error norm"] = responses.early_error
+    if dataset.domain == "text":
+        texts = texts_of(dataset, made.rows)
+        found["length"] = np.array([length(text) for text in texts], dtype=np.float64)
+        found["rarity"] = rarity(texts, texts)
+    return {name: np.asarray(values, dtype=np.float64) for name, values in found.items()}
+
+
+def _with_chance(table: pa.Table, dataset: Dataset) -> pa.Table:
+    """The table with what a random answer scores, where that is not the majority label's share."""
+    if dataset.kind == "classes":
+        return table
+    by_id = dict(zip((item.id for item in dataset.items), _chance(dataset).tolist(), strict=True))
+    column = pa.array([by_id[name] for name in table["id"].to_pylist()], pa.float64())
+    return table.set_column(table.column_names.index("chance"), "chance", column)
+
+
+def _chance(dataset: Dataset) -> NDArray[np.float64]:
+    """A random policy's share of solved episodes; no chance of hitting a span."""
+    if dataset.kind == "episodes":
+        return chance([episode_of(dataset, row) for row in range(len(dataset))])
+    return np.zeros(len(dataset))
 
 
 def _with_unrated(calibration: Calibration, dataset: Dataset, rated: Sequence[Item], task: str) -> pa.Table:
@@ -221,35 +287,54 @@ def _with_unrated(calibration: Calibration, dataset: Dataset, rated: Sequence[It
     return pa.concat_tables([table, _table(unrated, task, {})]) if unrated else table
 
 
-def _responder_images(dataset: Dataset) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Small images for the responders, shape (n readable, C, H, W), and which items are readable."""
-    view = _responder_view(dataset)
-    images, readable = [], np.zeros(len(dataset), dtype=bool)
-    for index in range(len(dataset)):
-        try:
-            images.append(prepare(dataset.raw(index), view))
-            readable[index] = True
-        except UnreadableItemError:
-            continue
-    if not images:
-        raise CalibrationError(
-            f"None of the {len(dataset)} items of {dataset.name} can be decoded; there is nothing to rate."
-        )
-    return np.stack(images).astype(np.float32, copy=False), readable
-
-
-def _responder_view(dataset: Dataset) -> Preprocessing:
+def _responder_task(dataset: Dataset) -> Made:
     """How responders see this data: that depends on the items alone, so that levels belong to them and to no model."""
+    try:
+        view = learnt(dataset, _responder_view(dataset))
+        return make_task(dataset, view)
+    except DataError as error:
+        raise CalibrationError(f"{error} There is nothing to rate.") from error
+
+
+def _responder_view(dataset: Dataset) -> AnyPreprocessing:
+    if dataset.domain == "text":
+        return TextPreprocessing(max_length=_text_length(dataset))
+    if dataset.domain == "audio":
+        return AudioPreprocessing()
+    if dataset.domain == "control":
+        return ControlPreprocessing()
+    return _image_view(dataset)
+
+
+def _text_length(dataset: Dataset) -> int:
+    """Tokens that hold 95% of the texts, with room for the special ones."""
+    lengths = [length(text) for text in texts_of(dataset, range(len(dataset)))]
+    return int(min(_MOST_TOKENS, max(8, np.quantile(lengths, 0.95) + 4)))
+
+
+def _image_view(dataset: Dataset) -> Preprocessing:
+    """Small images: 16 to 32 pixels, as large as a sample of the items allows."""
     sides, coloured = [_LEAST_SIDE], False
     for index in np.linspace(0, len(dataset) - 1, min(_PROBE, len(dataset)), dtype=int):
-        try:
-            pixels = decode(dataset.raw(int(index)), _AS_IS)
-        except UnreadableItemError:
+        raw = _image(dataset, int(index))
+        if raw is None:
             continue
+        pixels = decode(raw, _AS_IS)
         sides.append(min(pixels.shape[:2]))
         coloured = coloured or bool((pixels != pixels[..., :1]).any())
     side = min(_MOST_SIDE, max(sides))
     return Preprocessing(color="RGB" if coloured else "L", resize=Resize(size=(side, side)), mean=(0.5,), std=(0.25,))
+
+
+def _image(dataset: Dataset, index: int) -> RawImage | None:
+    try:
+        raw = dataset.raw(index)
+        if isinstance(raw, (bytes, np.ndarray)):
+            decode(raw, _AS_IS)
+            return raw
+    except UnreadableItemError:
+        pass
+    return None
 
 
 def _table(items: Sequence[Item], task: str, levels: dict[str, int | None]) -> pa.Table:

@@ -1,238 +1,205 @@
-"""The stages of a study that make models: difficulty, training, export."""
+"""The stages of a study that make models: difficulty, training, transfer, export."""
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from gapshift.domains.base import Dataset
-from gapshift.domains.vision import prepare
-from gapshift.errors import DataError, UnreadableItemError
-from gapshift.export.bundle import Answers, Mix, Origin, export_bundle
-from gapshift.flows.data import TEST, TRAIN, study_splits
-from gapshift.flows.levels import Rated, rate, read_rated, write_rated
+from gapshift.export.bundle import Answers, Mix, Origin, export_bundle, write_mix
+from gapshift.flows.levels import Rated, Rating, rate_and_measure, read_rated, write_rated
 from gapshift.flows.reporting import Reporter
+from gapshift.flows.splitting import TEST
+from gapshift.flows.study_data import StudyTask
+from gapshift.flows.study_runs import UNTRAINED, ModelRun, model_runs
 from gapshift.flows.study_settings import StudySettings
-from gapshift.records import write_text
-from gapshift.schema import Bundle, Contract, Item, ModelInterface, digest
+from gapshift.records import Records, read_cell, write_cell, write_text
+from gapshift.schema import TRAINING, Bundle, CellInfo, Execution, TrainedRun, answers_key, digest
 from gapshift.settings import validate
 from gapshift.train.checkpoint import load_checkpoint, save_checkpoint
-from gapshift.train.data import choose_device
-from gapshift.train.loop import Fit, fit
-from gapshift.train.models import ModelSpec, build_spec
+from gapshift.train.data import array_digest, choose_device
+from gapshift.train.loop import Fit
+from gapshift.train.measures import write_measures
+from gapshift.train.models import FAMILIES
 from gapshift.train.pool import in_parallel
-from gapshift.train.predict import scores
-from gapshift.train.regimes import mix, sampler
+from gapshift.train.regimes import mix, sampler, shuffle_levels
+from gapshift.train.responders import LADDERS
 from gapshift.train.responders import VERSION as RESPONDERS_VERSION
 from gapshift.train.settings import TrainingSettings
+from gapshift.train.transfer import graft
 from gapshift.workspace import Workspace
+
+PARITY_ITEMS = 256
+"""Inputs on which an exported file is compared with its network."""
+LENGTH_AXIS = {"text": 1, "audio": 2, "control": 1}
+"""The axis of a model's input, counted with the batch, that may have any length."""
 
 
 @dataclass(frozen=True, eq=False)
-class StudyData:
-    """A study's items with their roles, and those that can be read as model inputs.
+class Study:
+    """What every stage needs."""
 
-    ``items`` and ``images`` (n, C, H, W) float32 hold the readable ones; ``labels`` (n,).
-    """
-
-    dataset: Dataset
-    roles: dict[str, str]
-    items: tuple[Item, ...]
-    images: NDArray[np.float32]
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        return np.array([item.label for item in self.items], dtype=np.int64)
-
-    def rows(self, role: str) -> NDArray[np.intp]:
-        """Rows with this role."""
-        return np.flatnonzero([self.roles[item.id] == role for item in self.items])
+    workspace: Workspace
+    settings: StudySettings
+    tasks: Mapping[str, StudyTask]
+    reporter: Reporter
 
 
-@dataclass(frozen=True)
-class ModelRun:
-    """One model to train."""
-
-    family: str
-    regime: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.family}-{self.regime}-s{self.seed}"
-
-
-def read_data(settings: StudySettings) -> StudyData:
-    """Open the study's data and prepare it as its contract says. Raises DataError."""
-    dataset, roles = study_splits(settings.data, settings.seed)
-    items, images = [], []
-    for index, item in enumerate(dataset.items):
-        try:
-            images.append(prepare(dataset.raw(index), settings.preprocessing))
-            items.append(item)
-        except UnreadableItemError:
-            continue  # it stays in the data set, and its record in the reference cell says so
-    if not items:
-        raise DataError(f"None of the {len(dataset)} items of {settings.data.source} can be decoded.")
-    return StudyData(dataset, roles, tuple(items), np.stack(images).astype(np.float32, copy=False))
-
-
-def calibrate_items(workspace: Workspace, settings: StudySettings, data: StudyData, reporter: Reporter) -> Rated:
-    """Rate every item, training and held-out on the same level edges."""
-    reporter.stage("calibrate")
-    key = _calibration_key(settings, data)
-    if not workspace.is_done("calibrate", key, workspace.items_path):
-        rated = rate(
-            data.dataset,
-            settings.calibration,
-            task=settings.name,
-            seed=settings.seed,
-            reporter=reporter,
+def calibrate_items(study: Study) -> dict[str, Rated]:
+    """Rate every task's items, training and held-out on the same level edges, by one ladder of recipes."""
+    study.reporter.stage("calibrate")
+    workspace = study.workspace
+    key = digest([_calibration_key(study, task) for task in study.tasks.values()])
+    if not workspace.is_done("calibrate", key, workspace.items_path, workspace.measures_path):
+        settings = study.settings.calibration
+        if len(study.tasks) > 1 and settings.ladder is None:  # one scale needs the same recipes on every task
+            settings = settings.model_copy(update={"ladder": LADDERS["common"]})
+        found: dict[str, Rating] = {
+            name: rate_and_measure(task.dataset, settings, task=name, seed=study.settings.seed, reporter=study.reporter)
+            for name, task in study.tasks.items()
+        }
+        write_rated(
+            workspace.items_path,
+            *(rating.rated.with_roles(study.tasks[name].roles) for name, rating in found.items()),
         )
-        write_rated(workspace.items_path, rated.with_roles(data.roles))
+        workspace.measures_path.unlink(missing_ok=True)
+        for name, rating in found.items():
+            write_measures(workspace.measures_path, name, rating.ids, rating.measures)
         workspace.mark_done("calibrate", key)
-    return read_rated(workspace.items_path)
+    return {name: read_rated(workspace.items_path, name) for name in study.tasks}
 
 
-def train_runs(
-    workspace: Workspace, settings: StudySettings, data: StudyData, rated: Rated, reporter: Reporter
+def train_runs(study: Study, rated: Mapping[str, Rated]) -> None:
+    """Train every model that has no checkpoint yet, on the CPU as many at once as it has cores.
+
+    Models that borrow a trunk wait for those that lend it.
+    """
+    study.reporter.stage("train")
+    runs = model_runs(study.settings)
+    by_name = {run.name: run for run in runs}
+    keys = {run: _training_key(study, rated, run, by_name) for run in runs}
+    for wave in ([run for run in runs if run.trunk_from is None], [run for run in runs if run.trunk_from is not None]):
+        _train_wave(study, rated, wave, keys, len(runs) - len(wave) if wave and wave[0].trunk_from else 0, len(runs))
+
+
+def _train_wave(
+    study: Study,
+    rated: Mapping[str, Rated],
+    runs: Sequence[ModelRun],
+    keys: Mapping[ModelRun, str],
+    before: int,
+    total: int,
 ) -> None:
-    """Train every family × regime × seed that has no checkpoint yet, on the CPU as many at once as it has cores."""
-    reporter.stage("train")
-    runs = model_runs(settings)
-    keys = {run: _training_key(settings, data, rated, run) for run in runs}
-    todo = [run for run in runs if not workspace.is_done(f"train-{run.name}", keys[run], *_trained(workspace, run))]
-    rows, levels = _training_rows(data, rated)
-    images, labels = torch.from_numpy(data.images[rows]), torch.from_numpy(data.labels[rows])
-    tasks = [_training_task(settings, data, run, images, labels, levels) for run in todo]
-    reporter.progress("trained", len(runs) - len(todo), len(runs))
-    with closing(in_parallel(tasks)) as results:
-        for done, (run, trained) in enumerate(zip(todo, results, strict=True), start=len(runs) - len(todo) + 1):
-            _keep(workspace, run, trained)
+    workspace = study.workspace
+    todo = [run for run in runs if not workspace.is_done(f"train-{run.name}", keys[run], *_outputs(workspace, run))]
+    there = before + len(runs) - len(todo)
+    study.reporter.progress("trained", there, total)
+    with closing(in_parallel([_training_task(study, rated, run) for run in todo])) as results:
+        for done, (run, trained) in enumerate(zip(todo, results, strict=True), start=there + 1):
+            _keep(study, run, trained)
             workspace.mark_done(f"train-{run.name}", keys[run])
-            reporter.progress(f"trained {run.name}", done, len(runs))
+            study.reporter.progress(f"trained {run.name}", done, total)
 
 
-def export_runs(
-    workspace: Workspace, settings: StudySettings, data: StudyData, rated: Rated, reporter: Reporter
-) -> tuple[Bundle, ...]:
-    """Export every trained run that has no bundle yet; all bundles, in order."""
-    reporter.stage("export")
-    runs, bundles = model_runs(settings), []
+def export_runs(study: Study, rated: Mapping[str, Rated]) -> tuple[Bundle, ...]:
+    """Export every model that meets the environments and has no bundle yet; all bundles, in order."""
+    study.reporter.stage("export")
+    workspace, bundles = study.workspace, []
+    runs = [run for run in model_runs(study.settings) if run.exported]
     for done, run in enumerate(runs):
-        reporter.progress(f"exporting {run.name}", done, len(runs))
-        key = digest(["export", _training_key(settings, data, rated, run)])
+        study.reporter.progress(f"exporting {run.name}", done, len(runs))
+        key = digest(["export", _training_key(study, rated, run, {})])
         card, model = (workspace.bundles / f"{run.name}{suffix}" for suffix in (".json", ".onnx"))
         outputs = (card, model, workspace.answers_path(run.name), workspace.mix_path(run.name))
         if not workspace.is_done(f"export-{run.name}", key, *outputs):
-            write_text(card, _export(workspace, settings, data, rated, run).model_dump_json(indent=1) + "\n")
+            write_text(card, _export(study, run).model_dump_json(indent=1) + "\n")
             workspace.mark_done(f"export-{run.name}", key)
         bundles.append(validate(Bundle, json.loads(card.read_text(encoding="utf-8")), str(card)))
-    reporter.progress("exported", len(runs), len(runs))
+    study.reporter.progress("exported", len(runs), len(runs))
     return tuple(bundles)
 
 
-def model_runs(settings: StudySettings) -> list[ModelRun]:
-    """Every model of the study."""
-    grid = itertools.product(settings.families, settings.regimes, range(settings.seeds))
-    return [ModelRun(family, regime, seed) for family, regime, seed in grid]
+def trained_runs(study: Study, bundles: Sequence[Bundle]) -> tuple[TrainedRun, ...]:
+    """What the plan says of every trained model."""
+    files = {bundle.name: bundle.sha256 for bundle in bundles}
+    found = []
+    for run in model_runs(study.settings):
+        log = _read_log(study.workspace, run)
+        found.append(
+            TrainedRun(
+                name=run.name,
+                task=run.task,
+                domain=study.tasks[run.task].dataset.domain,
+                family=run.family,
+                width=log["width"],
+                regime=run.regime,
+                seed=run.seed,
+                sha256=files.get(run.name, log["weights"]),
+                parameters=log["parameters"],
+                exported=run.exported,
+                shuffled=run.shuffled,
+                trunk_from=run.trunk_from,
+            )
+        )
+    return tuple(found)
+
+
+# ------------------------------------------------------------------------- one training
 
 
 @dataclass(frozen=True, eq=False)
 class _Trained:
-    """A trained network, what builds it again, how it was trained and what that took."""
+    """A trained network, how it was trained, what that took, and what it answers."""
 
-    model: torch.nn.Module
-    spec: ModelSpec
+    model: nn.Module
     training: TrainingSettings
     fit: Fit
+    records: Records
+    mix: Mix
 
 
-def _training_task(
-    settings: StudySettings,
-    data: StudyData,
-    run: ModelRun,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    levels: NDArray[np.int64],
-) -> Callable[[], _Trained]:
-    """One run, ready to train on any thread: its network is built here, since that borrows torch's global generator."""
-    spec = _spec(settings, data, run)
-    training = settings.training.model_copy(update={"family": run.family})
-    model, draws = build_spec(spec, seed=run.seed), _draws(settings, levels, run)
+def _training_task(study: Study, rated: Mapping[str, Rated], run: ModelRun) -> Callable[[], _Trained]:
+    """One run, ready to train on any thread."""
 
     def train() -> _Trained:
-        return _Trained(model, spec, training, fit(model, images, labels, draws, training, seed=run.seed))
+        task, training = study.tasks[run.task], training_of(study.settings, run)
+        rows, levels = task.training_rows(rated[run.task])
+        draws = _draws(training, levels, run)
+        model = task.task.build(run.family, training.width, run.seed)
+        if run.trunk_from is not None:
+            model = graft(model, _lender(study, run))
+        resume = study.workspace.root / "checkpoints" / f"{run.name}.part"
+        fit = task.task.fit(model, rows[draws], training, seed=run.seed, keep=resume)
+        asked = task.rows(TEST) if run.trunk_from else np.concatenate([task.rows(TEST), rows])
+        weights = Mix([task.task.items[row].id for row in rows], mix(draws, len(rows)))
+        return _Trained(model, training, fit, task.task.records(model, asked), weights)
 
     return train
 
 
-def _keep(workspace: Workspace, run: ModelRun, trained: _Trained) -> None:
-    weights, log = _trained(workspace, run)
-    save_checkpoint(weights, trained.model, trained.spec, trained.training)
-    fitted = trained.fit
-    text = {"device": fitted.device, "dtype": fitted.dtype, "seconds": fitted.seconds, "losses": fitted.losses.tolist()}
-    write_text(log, json.dumps(text))
+def training_of(settings: StudySettings, run: ModelRun) -> TrainingSettings:
+    """The settings that one run trains by."""
+    training = settings.training_of(run.task).model_copy(update={"family": run.family})
+    changes: dict[str, int] = {} if run.width is None else {"width": run.width}
+    if run.trunk_from is not None and settings.comparisons.transfer is not None:
+        changes["steps"] = settings.comparisons.transfer.steps
+    return training.model_copy(update=changes)
 
 
-def _export(workspace: Workspace, settings: StudySettings, data: StudyData, rated: Rated, run: ModelRun) -> Bundle:
-    weights, log_file = _trained(workspace, run)
-    model, _, training = load_checkpoint(weights)
-    log = json.loads(log_file.read_text(encoding="utf-8"))
-    train, levels = _training_rows(data, rated)
-    test = data.rows(TEST)
-    asked = np.concatenate([test, train])
-    return export_bundle(
-        model,
-        workspace=workspace,
-        name=run.name,
-        contract=_contract(settings, data),
-        images=data.images[test],
-        answers=Answers([data.items[row] for row in asked], scores(model, data.images[asked])),
-        mix=Mix([data.items[row].id for row in train], mix(_draws(settings, levels, run), len(train))),
-        origin=Origin(
-            regime=run.regime,
-            seed=run.seed,
-            family=run.family,
-            task=settings.name,
-            training={**training.model_dump(mode="json"), "study": settings.name, "study_seed": settings.seed},
-            device=log["device"],
-            dtype=log["dtype"],
-            seconds=log["seconds"],
-        ),
-    )
-
-
-def _trained(workspace: Workspace, run: ModelRun) -> tuple[Path, Path]:
-    """Where a run's weights and its training log lie."""
-    folder = workspace.root / "checkpoints"
-    return folder / f"{run.name}.pt", folder / f"{run.name}.json"
-
-
-def _spec(settings: StudySettings, data: StudyData, run: ModelRun) -> ModelSpec:
-    _, channels, height, width = data.images.shape
-    return ModelSpec(
-        family=run.family,
-        channels=channels,
-        size=(height, width),
-        classes=len(data.dataset.classes),
-        width=settings.training.width,
-    )
-
-
-def _draws(settings: StudySettings, levels: NDArray[np.int64], run: ModelRun) -> NDArray[np.int64]:
-    training = settings.training
+def _draws(training: TrainingSettings, levels: NDArray[np.int64], run: ModelRun) -> NDArray[np.int64]:
+    told = shuffle_levels(levels, run.shuffled, run.seed) if run.shuffled else levels
     return sampler(
         run.regime,
-        levels,
+        told,
         steps=training.steps,
         batch=training.batch_size,
         seed=run.seed,
@@ -240,25 +207,116 @@ def _draws(settings: StudySettings, levels: NDArray[np.int64], run: ModelRun) ->
     )
 
 
-def _training_rows(data: StudyData, rated: Rated) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Rows of the training items that have a level, and their levels."""
-    strata = rated.strata()
-    rows = np.array([row for row in data.rows(TRAIN) if data.items[row].id in strata], dtype=np.intp)
-    return rows, np.array([strata[data.items[row].id] for row in rows], dtype=np.int64)
+def _lender(study: Study, run: ModelRun) -> nn.Module | None:
+    if run.trunk_from in (None, UNTRAINED):
+        return None
+    return load_checkpoint(study.workspace.root / "checkpoints" / f"{run.trunk_from}.pt")[0]
 
 
-def _contract(settings: StudySettings, data: StudyData) -> Contract:
-    interface = ModelInterface(input="input", output="logits", labels=data.dataset.classes)
-    return Contract(preprocessing=settings.preprocessing, model=interface)
+def _keep(study: Study, run: ModelRun, trained: _Trained) -> None:
+    """Weights, log, mix and answers; an exported model's answers wait for its file's digest."""
+    workspace, fitted = study.workspace, trained.fit
+    weights, log, answers = _outputs(workspace, run)
+    spec = study.tasks[run.task].task.spec(run.family, trained.training.width)
+    arrays = [tensor.detach().cpu().numpy() for _, tensor in sorted(trained.model.state_dict().items())]
+    sha256 = array_digest(*arrays)
+    save_checkpoint(weights, trained.model, spec, trained.training)
+    write_cell(answers, _answers_header(run, sha256, fitted, trained.model), trained.records)
+    write_mix(workspace.mix_path(run.name), trained.mix)
+    text = {
+        "device": fitted.device,
+        "dtype": fitted.dtype,
+        "seconds": fitted.seconds,
+        "losses": fitted.losses.tolist(),
+        "weights": sha256,
+        "width": trained.training.width,
+        "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
+    }
+    write_text(log, json.dumps(text))
 
 
-def _calibration_key(settings: StudySettings, data: StudyData) -> str:
-    shared = settings.model_dump(mode="json", include={"name", "seed", "data", "calibration"})
+def _answers_header(run: ModelRun, sha256: str, fitted: Fit, model: nn.Module) -> CellInfo:
+    execution = Execution(
+        engine="torch",
+        provider=next(model.parameters()).device.type,
+        versions={"torch": torch.__version__},
+        settings={"training_device": fitted.device, "training_dtype": fitted.dtype, "training_seconds": fitted.seconds},
+    )
+    return CellInfo(key=answers_key(sha256), bundle=run.name, environment=TRAINING, execution=execution)
+
+
+def _outputs(workspace: Workspace, run: ModelRun) -> tuple[Path, Path, Path]:
+    """Where a run's weights, its training log and its answers lie."""
+    folder = workspace.root / "checkpoints"
+    answers = folder / f"{run.name}.answers.parquet" if run.exported else workspace.answers_path(run.name)
+    return folder / f"{run.name}.pt", folder / f"{run.name}.json", answers
+
+
+def _read_mix(workspace: Workspace, run: ModelRun) -> Mix:
+    table = pq.read_table(workspace.mix_path(run.name))
+    return Mix(table["item_id"].to_pylist(), np.asarray(table["weight"].to_numpy()))
+
+
+def _read_log(workspace: Workspace, run: ModelRun) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_outputs(workspace, run)[1].read_text(encoding="utf-8"))
+    return found
+
+
+# --------------------------------------------------------------------------- one export
+
+
+def _export(study: Study, run: ModelRun) -> Bundle:
+    workspace, task = study.workspace, study.tasks[run.task]
+    weights, _, answers = _outputs(workspace, run)
+    model, _, training = load_checkpoint(weights)
+    log, family, domain = _read_log(workspace, run), FAMILIES[run.family], task.dataset.domain
+    return export_bundle(
+        model,
+        workspace=workspace,
+        name=run.name,
+        contract=task.contract(),
+        inputs=task.task.examples(model, PARITY_ITEMS),
+        answers=Answers(read_cell(answers)[1]),
+        mix=_read_mix(workspace, run),
+        origin=Origin(
+            regime=run.regime,
+            seed=run.seed,
+            family=run.family,
+            width=training.width,
+            task=run.task,
+            domain=domain,
+            training={
+                **training.model_dump(mode="json"),
+                "study": study.settings.name,
+                "study_seed": study.settings.seed,
+            },
+            device=log["device"],
+            dtype=log["dtype"],
+            seconds=log["seconds"],
+        ),
+        length_axis=LENGTH_AXIS.get(domain) if family.sequence else None,
+        recurrent=family.recurrent,
+    )
+
+
+# --------------------------------------------------------------------------------- keys
+
+
+def _calibration_key(study: Study, task: StudyTask) -> str:
+    shared = study.settings.model_dump(mode="json", include={"seed", "calibration"})
     device = choose_device("auto").type
-    return digest([shared, data.dataset.digest(), sorted(data.roles.items()), RESPONDERS_VERSION, device])
+    content = [task.name, task.dataset.digest(), sorted(task.roles.items())]
+    return digest([shared, content, RESPONDERS_VERSION, device])
 
 
-def _training_key(settings: StudySettings, data: StudyData, rated: Rated, run: ModelRun) -> str:
-    shared = settings.model_dump(mode="json", include={"data", "preprocessing", "training", "seed"})
-    levels = sorted(rated.strata().items())
-    return digest([shared, data.dataset.digest(), levels, run.name, torch.__version__, choose_device("auto").type])
+def _training_key(study: Study, rated: Mapping[str, Rated], run: ModelRun, by_name: Mapping[str, ModelRun]) -> str:
+    """Everything that a trained model depends on; with its lender's key where its trunk is borrowed."""
+    task = study.tasks[run.task]
+    training = training_of(study.settings, run).model_dump(mode="json")
+    levels = sorted(rated[run.task].strata().items())
+    lender = by_name.get(run.trunk_from or "")
+    borrowed = _training_key(study, rated, lender, by_name) if lender else run.trunk_from
+    plain = replace(run, exported=False).name
+    return digest(
+        [training, task.task.digest(), levels, plain, borrowed, torch.__version__, choose_device("auto").type]
+    )
