@@ -5,6 +5,7 @@ Series differ by marker shape and label as well as by colour.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -103,12 +104,12 @@ def accuracy_chart(series: Sequence[Series], title: str) -> Markup:
     )
     for place, one in enumerate(series):
         first = inner + (place - (len(series) - 1) / 2) * 5
-        body.append(_accuracy_line(place, one, [first + i * step for i in range(len(LEVEL_KEYS))], y))
+        body.append(_series_line(place, one, [first + i * step for i in range(len(LEVEL_KEYS))], y))
     body += _end_labels(series, y, width - right + 22)
     return _svg(width, height, title, body)
 
 
-def _accuracy_line(place: int, one: Series, xs: Sequence[float], y: Axis) -> str:
+def _series_line(place: int, one: Series, xs: Sequence[float], y: Axis) -> str:
     points = [(x, value) for x, value in zip(xs, one.values, strict=True) if value is not None]
     path = "L".join(f"{px:.1f} {y(value.estimate):.1f}" for px, value in points)
     body = [f'<path class="curve" d="M{path}"/>'] if points else []
@@ -128,6 +129,37 @@ def _end_labels(series: Sequence[Series], y: Axis, x: float) -> list[str]:
         marker = _MARKERS[place % len(_MARKERS)](x, free)
         body.append(f'<g class="s{place % len(_MARKERS)}">{marker}</g>' + _text(x + 11, free + 4, series[place].label))
     return body
+
+
+def width_chart(series: Sequence[Series], sizes: Sequence[float], per: str, title: str) -> Markup:
+    """G1 (pp) by size on a log2 axis, one line per regime, whiskers at the interval's ends.
+
+    Every series has a value, or None, for each of the sizes, which rise.
+    """
+    width, height, left, right, top, bottom = 460.0, 260.0, 40.0, 122.0, 10.0, 40.0
+    known = [value for one in series for value in one.values if value is not None]
+    ends = [end for value in known for end in (value.estimate, value.low, value.high) if end is not None]
+    y = spread(ends, height - bottom, top)
+    x = Axis(math.log2(sizes[0]), math.log2(sizes[-1]), left + 28, width - right - 28)
+    body = [
+        _line(left, y(t), width - right, y(t), "grid") + _text(left - 8, y(t) + 4, f"{t:g}", "", "end")
+        for t in y.ticks()
+    ]
+    body += [_text(x(math.log2(size)), height - bottom + 18, _short(size), "", "middle") for size in sizes]
+    body.append(_text((left + width - right) / 2, height - 4, f"{per} (log scale) · G1 in pp", "dim", "middle"))
+    for place, one in enumerate(series):
+        aside = (place - (len(series) - 1) / 2) * 5
+        body.append(_series_line(place, one, [x(math.log2(size)) + aside for size in sizes], y))
+    body += _end_labels(series, y, width - right + 22)
+    return _svg(width, height, title, body)
+
+
+def _short(size: float) -> str:
+    """A size in few characters: 12k for 12345, 1.2M for 1234567."""
+    for unit, word in ((1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{size / unit:.3g}{word}"
+    return f"{size:g}"
 
 
 def gap_chart(gaps: Sequence[Gap], title: str) -> Markup:

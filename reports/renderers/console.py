@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gapshift.reports.renderers.sections import facts
+from gapshift.reports.renderers.study import console_lines
 from gapshift.reports.renderers.view import (
     LEVEL_KEYS,
     SYMBOLS,
@@ -75,6 +76,9 @@ def _head(summary: Json, color: bool) -> Iterator[Text]:
     if len(found) > _MOST_REASONS:
         yield Text(f"  - and {len(found) - _MOST_REASONS} more in report.html")
     yield Text("")
+    if study := console_lines(summary):
+        yield from map(Text, study)
+        yield Text("")
     if numbers := facts(summary):
         yield Text("; ".join(f"{name}: {value}" for name, value in numbers))
         yield Text("")

@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from gapshift.reports.renderers import page, regimes, sections
+from gapshift.reports.renderers import deployed, page, regimes, sections, study
 from gapshift.reports.renderers.view import (
     COLUMNS,
     Json,
@@ -40,9 +40,11 @@ def render_html(summary: Json) -> str:
     templates = environment_of(HERE, autoescape=True)
     templates.filters["badge"] = page.badge
     templates.filters["minus"] = page.minus
+    templates.filters["claim_badge"] = study.claim_badge
+    templates.filters["claim_css"] = study.claim_css
     style = Markup((HERE / "report.css").read_text(encoding="utf-8"))
     return templates.get_template("report.html.j2").render(
-        style=style, columns=COLUMNS, **_verdict(summary), **_body(summary)
+        style=style, columns=COLUMNS, **_verdict(summary), **_study(summary), **_body(summary)
     )
 
 
@@ -54,7 +56,7 @@ def _verdict(summary: Json) -> dict[str, object]:
         "headline": headline(summary),
         "reasons": reasons(summary),
         "notes": [str(note) for note in summary.get("notes") or ()],
-        "noticed": page.noticed(environments),
+        "noticed": page.noticed(summary, environments),
         "facts": sections.facts(summary),
         "deployments": [str(name) for name in summary.get("deployments") or ()],
         "gate": page.gate_rows(environments, summary),
@@ -65,23 +67,31 @@ def _verdict(summary: Json) -> dict[str, object]:
     }
 
 
+def _study(summary: Json) -> dict[str, object]:
+    return {
+        "claims": study.claims(summary),
+        "claims_lead": study.CLAIMS_LEAD,
+        "study_notes": study.study_notes(summary),
+        "opening": study.opening(summary),
+        "chapters": [*study.chapters(summary), *deployed.scores(summary)],
+    }
+
+
 def _body(summary: Json) -> dict[str, object]:
     environments = environment_rows(summary)
     common = sections.common_versions(environments)
-    columns, shifts = regimes.g1_shifts(summary)
     return {
         "groups": page.heatmaps(summary, environments),
-        "overview": page.overview(summary, environments),
+        "overviews": page.overviews(summary, environments),
         "bundle_maps": page.bundle_heatmaps(summary, environments),
         "charts": regimes.regime_charts(summary, {row.name for row in environments if row.kind == "mistake"}),
         "regimes": regimes.regime_rows(summary),
         "contrasts": regimes.contrasts(summary),
-        "shift_regimes": columns,
-        "shifts": shifts,
+        "shifts": regimes.g1_shifts(summary),
         "calibration": [(card, sections.calibration_words(card)) for card in rows(summary, "calibration")],
         "common": common,
         "execution": sections.execution_rows(environments, common),
         "absent": page.absent_cells(environments),
-        "churn": sections.churn_rows(environments),
+        "churn": sections.churn_tables(summary, environments),
         "bundles": sections.bundle_rows(summary),
     }

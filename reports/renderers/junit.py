@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
+from gapshift.reports.renderers.problems import level_reason
 from gapshift.reports.renderers.view import (
     Cells,
     Json,
@@ -17,7 +18,6 @@ from gapshift.reports.renderers.view import (
     bracket,
     fixed,
     groups,
-    level_reason,
     mapping,
     number,
     verdict_meaning,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gapshift.reports.renderers import deployed, study
 from gapshift.reports.renderers.html import HERE, environment_of
 from gapshift.reports.renderers.page import GateRow, absent_cells, gate_rows, ungated
 from gapshift.reports.renderers.regimes import regime_rows
@@ -31,6 +32,8 @@ from gapshift.reports.renderers.view import (
 REASONS_SHOWN = 12
 WORST_SHOWN = 20
 """How many of the cells that are not gated get a line."""
+ROWS_SHOWN = 24
+"""How many rows of a study's table are given; the page has them all."""
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
 
 
@@ -53,6 +56,7 @@ def render_markdown(summary: Json) -> str:
     environments = environment_rows(summary)
     templates = environment_of(HERE, autoescape=False)
     templates.filters["md"] = escape
+    templates.filters["claim_badge"] = study.claim_badge
     shown, left = drop_rows(summary)
     text = templates.get_template("report.md.j2").render(
         verdict=verdict_of(summary),
@@ -63,6 +67,12 @@ def render_markdown(summary: Json) -> str:
         reasons_left=max(0, len(reasons(summary)) - REASONS_SHOWN),
         facts=facts(summary),
         notes=[str(note) for note in summary.get("notes") or ()],
+        claims=study.claims(summary),
+        claims_lead=study.CLAIMS_LEAD,
+        study_notes=study.study_notes(summary),
+        opening=study.opening(summary),
+        chapters=[*study.chapters(summary), *deployed.scores(summary)],
+        rows_shown=ROWS_SHOWN,
         gate=gate_rows(environments, summary),
         passed=passed,
         ungated=ungated(environments),

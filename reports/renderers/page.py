@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapshift.reports.order import WORST_FIRST
+from gapshift.reports.renderers.problems import problems
 from gapshift.reports.renderers.view import (
     ALL,
     COLUMNS,
@@ -28,11 +29,13 @@ from gapshift.reports.renderers.view import (
     fixed,
     groups,
     interval,
+    labels_among,
     level_name,
     mapping,
     pool,
     pooled,
-    problems,
+    rows,
+    task_of,
     worst,
 )
 
@@ -151,15 +154,24 @@ def ungated(environments: Iterable[EnvironmentRow]) -> list[tuple[str, str, tupl
     return [(kind, KIND_MEANING.get(kind, ""), tuple(names[kind])) for kind in order]
 
 
-def noticed(environments: Iterable[EnvironmentRow]) -> str:
-    """Whether this data would notice the mistakes: what the positive controls say."""
+def noticed(summary: Json, environments: Iterable[EnvironmentRow]) -> str:
+    """Whether the data of each task would notice the mistakes: what the positive controls say."""
     controls = [row for row in environments if row.kind == "mistake" and not row.gated and answered(row.cells)]
-    missed = [row.name for row in controls if row.would_be != "FAIL"]
-    if not controls:
-        return ""
-    if not missed:
-        return f"Positive controls: this data would notice {', '.join(row.name for row in controls)} (would FAIL)."
-    return f"Positive controls: this data would not surely notice {', '.join(missed)} (would not FAIL)."
+    tasks = task_of(summary)
+    found: dict[str, list[tuple[str, bool]]] = {}
+    for row in controls:
+        for task in dict.fromkeys(tasks.get(str(cell.get("bundle")), "") for cell in answered(row.cells)):
+            own = (c for c in answered(row.cells) if tasks.get(str(c.get("bundle")), "") == task)
+            found.setdefault(task, []).append((row.name, worst(c.get("verdict") for c in own) == "FAIL"))
+    said = [(f"{task}: " if len(found) > 1 else "") + _noticed(each) for task, each in found.items()]
+    return f"Positive controls: {' '.join(said)}" if said else ""
+
+
+def _noticed(controls: Sequence[tuple[str, bool]]) -> str:
+    missed = [name for name, fails in controls if not fails]
+    if missed:
+        return f"this data would not surely notice {', '.join(missed)} (would not FAIL)."
+    return f"this data would notice {', '.join(name for name, _ in controls)} (would FAIL)."
 
 
 # --------------------------------------------------------------------------- heatmaps
@@ -259,14 +271,34 @@ def status_and_reason(cell: Json) -> tuple[str, str]:
     return status, str(cell.get("reason") or "no reason was recorded").removeprefix(f"{status}: ")
 
 
-def overview(
-    summary: Json, environments: Sequence[EnvironmentRow]
-) -> list[tuple[EnvironmentRow, list[list[HeatCell]]]]:
-    """Environment × (group × level) without intervals, for a first look over several groups."""
-    cells, found = Cells(summary), groups(summary)
+@dataclass(frozen=True)
+class Overview:
+    """Environment × (group × level) of one task and family, without intervals."""
+
+    label: str
+    groups: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[tuple[HeatCell, ...], ...]], ...]
+
+
+def overviews(summary: Json, environments: Sequence[EnvironmentRow]) -> list[Overview]:
+    """A first look over several groups, one table for each task and family; none of a lone group."""
+    found = groups(summary)
     if len(found) < 2:
         return []
-    return [(row, [_strip(row, group, cells) for group in found]) for row in environments]
+    about = {str(bundle.get("name")): bundle for bundle in rows(summary, "bundles")}
+    split: dict[str, list[Group]] = {}
+    for group in found:
+        first = mapping(about.get(group.bundles[0]))
+        split.setdefault(" · ".join(str(first[key]) for key in ("task", "family") if first.get(key)), []).append(group)
+    return [_overview(label, own, environments, summary) for label, own in split.items()]
+
+
+def _overview(label: str, own: Sequence[Group], environments: Sequence[EnvironmentRow], summary: Json) -> Overview:
+    """Environments that no model of these groups met are left out."""
+    cells = Cells(summary)
+    met = [row for row in environments if any(cells.of(row.name, group.bundles) for group in own)]
+    lines = tuple((row.name, tuple(tuple(_strip(row, group, cells)) for group in own)) for row in met)
+    return Overview(label, labels_among(summary, own), lines)
 
 
 def _strip(row: EnvironmentRow, group: Group, cells: Cells) -> list[HeatCell]:

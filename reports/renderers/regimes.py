@@ -56,14 +56,11 @@ class RegimeRow:
 
 
 def regime_charts(summary: Json, left_out: Collection[str] = ()) -> list[Charts]:
-    """Charts per (domain, task, family), so that only regimes differ within one.
+    """Charts per task and family, so that only regimes differ within one.
 
     Environments in ``left_out`` get no line in the chart of shifts.
     """
-    found: dict[tuple[str, ...], list[Json]] = {}
-    for row in rows(summary, "regimes"):
-        found.setdefault(tuple(str(row.get(key) or "") for key in ("domain", "task", "family")), []).append(row)
-    return [_charts(" · ".join(part for part in key if part), mine, left_out) for key, mine in found.items()]
+    return [_charts(label, own, left_out) for label, own in _by_family(rows(summary, "regimes")).items()]
 
 
 def _charts(label: str, regimes: Sequence[Json], left_out: Collection[str]) -> Charts:
@@ -168,12 +165,33 @@ def _contrast(entry: Json) -> str:
     return " · ".join([minus(with_interval(difference)) + (" pp" if difference else ""), *words])
 
 
-def g1_shifts(summary: Json) -> tuple[list[str], list[tuple[str, list[tuple[str, str]]]]]:
-    """G1 shift and tilt per environment and regime: (regime labels, rows of (environment, cells))."""
-    regimes = [row for row in rows(summary, "regimes") if mapping(row.get("environments"))]
+@dataclass(frozen=True)
+class Shifts:
+    """G1 shift and tilt per environment and regime, of one task and family."""
+
+    label: str
+    regimes: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+
+
+def g1_shifts(summary: Json) -> list[Shifts]:
+    """A table for each task and family whose regimes met an environment."""
+    found = [row for row in rows(summary, "regimes") if mapping(row.get("environments"))]
+    return [_shifts(label, own) for label, own in _by_family(found).items()]
+
+
+def _shifts(label: str, regimes: Sequence[Json]) -> Shifts:
     names = dict.fromkeys(name for row in regimes for name in mapping(row.get("environments")))
-    made = [(name, [_shift(mapping(mapping(row["environments"]).get(name))) for row in regimes]) for name in names]
-    return labels([group_key(row) for row in regimes]), made
+    made = ((name, tuple(_shift(mapping(row["environments"].get(name))) for row in regimes)) for name in names)
+    return Shifts(label, tuple(str(row.get("regime")) for row in regimes), tuple(made))
+
+
+def _by_family(regimes: Sequence[Json]) -> dict[str, list[Json]]:
+    """Regimes by what they share: task and family."""
+    found: dict[str, list[Json]] = {}
+    for row in regimes:
+        found.setdefault(" · ".join(str(row[key]) for key in ("task", "family") if row.get(key)), []).append(row)
+    return found
 
 
 def _shift(value: Json) -> tuple[str, str]:

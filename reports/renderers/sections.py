@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gapshift.reports.renderers.page import minus, short_percent, shorten
@@ -26,6 +26,7 @@ from gapshift.reports.renderers.view import (
     rows,
     sentence,
     share,
+    task_of,
     with_interval,
 )
 
@@ -70,6 +71,9 @@ class ChurnRow:
 def calibration_words(card: Json) -> list[str]:
     """A calibration card in plain sentences."""
     said = [_rated(card), _reliability(card), _bands(card.get("gated_bands"))]
+    guessing = number(card.get("guessing"))
+    if guessing is not None:
+        said.append(f"A guess is right with probability {fixed(guessing, 2)}.")
     agreement = number(card.get("rank_correlation_py_irt"))
     if agreement is not None:
         said.append(
@@ -176,9 +180,16 @@ def _formats(value: Any) -> str:
 # ---------------------------------------------------------------------- churn and loss
 
 
-def churn_rows(environments: Iterable[EnvironmentRow]) -> list[ChurnRow]:
-    """Churn and loss per environment that ran."""
-    return [_churn_row(row) for row in environments if answered(row.cells)]
+def churn_tables(summary: Json, environments: Iterable[EnvironmentRow]) -> list[tuple[str, list[ChurnRow]]]:
+    """Churn and loss per environment that ran, a table for each task, since tasks share no scale: (task, rows)."""
+    tasks = task_of(summary)
+    found: dict[str, list[ChurnRow]] = {}
+    for row in environments:
+        ran = answered(row.cells)
+        for task in dict.fromkeys(tasks.get(str(cell.get("bundle")), "") for cell in ran):
+            own = tuple(cell for cell in ran if tasks.get(str(cell.get("bundle")), "") == task)
+            found.setdefault(task, []).append(_churn_row(replace(row, cells=own)))
+    return list(found.items())
 
 
 def _churn_row(row: EnvironmentRow) -> ChurnRow:
@@ -241,8 +252,16 @@ def _share_of(value: Any) -> str:
     return "–" if found is None else fixed(found.estimate)
 
 
-def _reference_accuracy(bundles: Sequence[Json]) -> str:
-    """Over all items and by level for one model; the range over several."""
+def _reference_accuracy(summary: Json) -> str:
+    """Of one model over all items and by level; of several the range, task by task."""
+    tasks: dict[str, list[Json]] = {}
+    for bundle in rows(summary, "bundles"):
+        tasks.setdefault(str(bundle.get("task") or ""), []).append(bundle)
+    said = {task: words for task, own in tasks.items() if (words := _accuracies(own))}
+    return next(iter(said.values()), "") if len(tasks) < 2 else "; ".join(f"{k} {v}" for k, v in said.items())
+
+
+def _accuracies(bundles: Sequence[Json]) -> str:
     found = [mapping(mapping(bundle.get("reference")).get("accuracy")) for bundle in bundles]
     overall = [value for value in (number(accuracy.get("all")) for accuracy in found) if value is not None]
     if not overall:
@@ -256,14 +275,16 @@ def _reference_accuracy(bundles: Sequence[Json]) -> str:
 
 def facts(summary: Json) -> list[tuple[str, str]]:
     """The run in a few numbers."""
-    items, data = mapping(summary.get("items")), mapping(summary.get("data"))
+    items, tasks = mapping(summary.get("items")), rows(summary, "tasks")
     cells = rows(summary, "cells")
     names = [str(b.get("name")) for b in rows(summary, "bundles")]
+    domains = dict.fromkeys(str(b["domain"]) for b in rows(summary, "bundles") if b.get("domain"))
     found = [
         ("model" if len(names) == 1 else "models", shorten(names, 1) if len(names) < 2 else f"{len(names)} bundles"),
-        ("data", str(data.get("source") or "")),
+        ("data", ", ".join(dict.fromkeys(str(mapping(task.get("data")).get("source") or "") for task in tasks))),
+        ("domains", ", ".join(domains) if len(domains) > 1 else ""),
         ("items judged", f"{number(items.get('judged')) or 0:,.0f}" if items.get("judged") is not None else ""),
-        ("reference accuracy", _reference_accuracy(rows(summary, "bundles"))),
+        ("reference accuracy", _reference_accuracy(summary)),
         ("withheld for the static quantiser", f"{items['withheld']} items" if items.get("withheld") else ""),
         ("unreadable items", f"{items['unreadable']}" if items.get("unreadable") else ""),
         ("cells", f"{len(answered(cells))} of {len(cells)} ran" if cells else ""),

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapshift.reports import order
-from gapshift.reports.order import WORST_FIRST
 from gapshift.schema import LEVELS, TRAINING
 
 Json = Mapping[str, Any]
@@ -233,8 +232,8 @@ class Group:
 
 
 def group_key(row: Json) -> tuple[str, ...]:
-    """Domain, task, family and regime of a bundle or regime row, those that are there."""
-    return tuple(str(row[key]) for key in ("domain", "task", "family", "regime") if row.get(key))
+    """Task, family and regime of a bundle or regime row, those that are there; a task has one domain."""
+    return tuple(str(row[key]) for key in ("task", "family", "regime") if row.get(key))
 
 
 def groups(summary: Json) -> list[Group]:
@@ -251,6 +250,15 @@ def groups(summary: Json) -> list[Group]:
     return [Group(label, tuple(names)) for label, names in zip(labels(list(found)), found.values(), strict=True)]
 
 
+def labels_among(summary: Json, own: Sequence[Group]) -> tuple[str, ...]:
+    """Labels of some groups with what sets these apart, where a table shows no others."""
+    about = {str(bundle.get("name")): bundle for bundle in rows(summary, "bundles")}
+    first = [mapping(about.get(group.bundles[0])) for group in own]
+    if not all(bundle.get("regime") for bundle in first):
+        return tuple(group.label for group in own)
+    return tuple(labels([group_key(bundle) for bundle in first]))
+
+
 def labels(keys: Sequence[tuple[str, ...]]) -> list[str]:
     """Short labels: the last part (the regime), with those earlier parts that are not the same everywhere.
 
@@ -261,6 +269,11 @@ def labels(keys: Sequence[tuple[str, ...]]) -> list[str]:
     whole = [key for key in keys if len(key) == width]
     varying = [place for place in range(width - 1) if len({key[place] for key in whole}) > 1]
     return [" · ".join([key[-1], *(key[p] for p in varying if p < len(key) - 1)]) for key in keys]
+
+
+def task_of(summary: Json) -> dict[str, str]:
+    """The task of each bundle; a bundle without one has an empty word."""
+    return {str(bundle.get("name")): str(bundle.get("task") or "") for bundle in rows(summary, "bundles")}
 
 
 class Cells:
@@ -358,52 +371,3 @@ def executed(cell: Json) -> tuple[str, str, bool]:
     truth = mapping(cell.get("execution"))
     requested, ran = str(truth.get("requested") or ""), str(truth.get("executed") or "")
     return requested, ran, bool(truth.get("matches", requested == ran))
-
-
-def problems(row: EnvironmentRow) -> list[tuple[str, str, str, str]]:
-    """What is not a PASS in a gated environment: (bundle, where, verdict, why), worst first."""
-    found = [problem for cell in row.cells if cell.get("gated") for problem in cell_problems(cell)]
-    return sorted(found, key=lambda problem: WORST_FIRST.index(problem[2]))
-
-
-def cell_problems(cell: Json) -> list[tuple[str, str, str, str]]:
-    """The levels of a gated cell that did not pass, or the cell itself where no level explains its verdict.
-
-    Levels that were judged together (a band) with one reason share a line.
-    """
-    bundle = str(cell.get("bundle"))
-    by_level = {str(key): worst([word]) for key, word in mapping(cell.get("levels")).items()}
-    found: dict[tuple[str, str], list[str]] = {}
-    for key, word in by_level.items():
-        if word is not None and word != "PASS":
-            found.setdefault((word, level_reason(cell, key)), []).append(key)
-    lines = [(bundle, levels_name(keys), word, reason) for (word, reason), keys in found.items()]
-    verdict = worst([cell.get("verdict") or "ERROR"]) or "ERROR"
-    if verdict != "PASS" and verdict not in by_level.values():
-        lines.insert(0, (bundle, "", verdict, str(cell.get("reason") or "no reason was recorded")))
-    return lines
-
-
-def levels_name(keys: Sequence[str]) -> str:
-    """Several levels in words.
-
-    >>> levels_name(["4", "5"]), levels_name(["3"])
-    ('levels 4, 5', 'level 3')
-    """
-    return level_name(keys[0]) if len(keys) == 1 else f"levels {', '.join(keys)}"
-
-
-def level_reason(cell: Json, key: str) -> str:
-    """Why a level got its verdict, and how many items would decide it."""
-    reason = mapping(cell.get("level_reasons")).get(key)
-    drop = with_interval(at(cell, "drop_pp", key))
-    text = str(reason) if reason else (_no_reason(cell, key) if drop == "-" else f"drop {drop} pp")
-    needed = number(mapping(cell.get("items_needed")).get(key))
-    if needed is None or f"{needed:.0f}" in text.replace(",", ""):
-        return text
-    return f"{text}; about {needed:,.0f} items would decide".lstrip("; ")
-
-
-def _no_reason(cell: Json, key: str) -> str:
-    said = "at the floor: nothing left to lose; " if at_floor([cell], key) else ""
-    return said + (str(cell.get("reason") or "") or "no drop was measured")

@@ -69,7 +69,7 @@ def study(regimes: tuple[str, ...] = tuple(BASE), seeds: int = 3, extra: int = 0
             {"name": n, "kind": v[0], "summary": f"Met where a service runs {n}.", "deviations": v[1], "groups": []}
             for n, v in catalog.items()
         ],
-        "data": {"source": "cifar10-jpeg-subset"},
+        "tasks": [{"name": "cifar", "data": {"source": "cifar10-jpeg-subset"}}],
         "items": {"judged": 3000, "by_level": dict.fromkeys(LEVELS, 600) | {"all": 3000}, "unreadable": 2},
         "calibration": [_card()],
         "bundles": bundles,

@@ -198,7 +198,7 @@ PAIRS = [
     ("ink", "card"), ("ink", "page"), ("ink", "head"), ("dim", "card"), ("dim", "page"), ("link", "page"),
     ("pass", "pass-bg"), ("fail", "fail-bg"), ("warn", "warn-bg"), ("none", "none-bg"), ("ink", "warn-bg"),
     ("fail", "card"), ("zi", "z"), *((f"c{i}", "card") for i in range(6)),
-    *((("pj" if i > 4 else "pi"), f"{side}{i}") for side in "pn" for i in range(1, 7)),
+    *((("pj" if i > 4 else "pi"), f"{side}{i}") for side in "pnq" for i in range(1, 7)), ("pi", "q0"),
 ]  # fmt: skip
 
 

@@ -17,7 +17,8 @@ from gapshift.reports.renderers import render_html
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-MADE = runpy.run_path(str(Path(__file__).with_name("summaries.py")))
+HERE = Path(__file__).parent
+MADE = runpy.run_path(str(HERE / "summaries.py")) | runpy.run_path(str(HERE / "study_summaries.py"))
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 EXECUTABLE = next((path for name in NAMES if (path := shutil.which(name))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -37,7 +38,7 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="module", params=["study", "single", "check"])
+@pytest.fixture(scope="module", params=["study", "single", "check", "four_tasks"])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / f"{request.param}.html"
     path.write_text(render_html(MADE[request.param]()), encoding="utf-8")
