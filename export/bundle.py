@@ -82,12 +82,14 @@ def export_bundle(
     origin: Origin,
     length_axis: int | None = None,
     recurrent: bool = False,
+    architecture: str | None = None,
 ) -> Bundle:
     """Write NAME.onnx, NAME.answers.parquet and NAME.mix.parquet into RUN/bundles.
 
     ``inputs`` (n, ...), prepared by the contract, are for the parity check; at least 7.
     ``length_axis`` is the inputs' axis whose length stays free, ``recurrent`` says that the
-    network holds an LSTM or a GRU. Every file is atomic and the ONNX file comes last, so where
+    network holds an LSTM or a GRU, ``architecture`` what it has in common with others that differ
+    in their weights alone (``to_onnx``). Every file is atomic and the ONNX file comes last, so where
     it lies the bundle is whole. Raises EvaluationError where export or parity fails,
     ContractError where the contract does not fit the graph or the task, WorkspaceError where
     the disk refuses.
@@ -104,6 +106,7 @@ def export_bundle(
             output_name=contract.model.output,
             length_axis=length_axis,
             recurrent=recurrent,
+            architecture=architecture,
         )
         check_against(contract, describe(temporary), model=name)
         parity = check_parity(model, temporary, inputs, contract, length_axis=length_axis)

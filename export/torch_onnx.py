@@ -7,10 +7,13 @@ import copy
 import io
 import logging
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import onnx
+import onnx_ir
 import torch
 from torch import Tensor, nn
 
@@ -34,13 +37,16 @@ def to_onnx(
     output_name: str = "logits",
     length_axis: int | None = None,
     recurrent: bool = False,
+    architecture: str | None = None,
 ) -> None:
     """Write ``model`` in eval mode and float32 to one self-contained file, atomically.
 
     ``example`` (N, ...) gives the shape of an input; its first dimension becomes symbolic, and
     so does ``length_axis`` where one is given. Whole numbers (token ids) are taken as int64.
-    ``recurrent``: the model holds an LSTM or a GRU. The caller's model is not touched. Raises
-    EvaluationError where the exporter fails or freezes one of these dimensions.
+    ``recurrent``: the model holds an LSTM or a GRU. Models of one ``architecture`` differ in
+    nothing but their weights: its graph is captured once in a process, the slow part, and gets
+    each model's weights; the file is the same to the byte. The caller's model is not touched.
+    Raises EvaluationError where the exporter fails or freezes one of these dimensions.
     """
     frozen = copy.deepcopy(model).cpu().float().eval()
     frozen = frozen.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # missing in torch's stub
@@ -49,7 +55,10 @@ def to_onnx(
     one = one.float() if one.is_floating_point() else one.long()
     pair = one.repeat(2, *([1] * (one.ndim - 1))).contiguous()
     dynamic = {0: BATCH} if length_axis is None else {0: BATCH, length_axis: LENGTH}
-    export = _trace if recurrent else _capture
+    address = (
+        None if architecture is None else f"{architecture} {tuple(pair.shape)} {dynamic} {input_name} {output_name}"
+    )
+    export = _trace if recurrent else partial(_capture, address=address)
     with atomic_path(path) as temporary:
         try:
             with _quiet():
@@ -62,22 +71,58 @@ def to_onnx(
         require_symbolic(temporary, length_axis, called=type(model).__name__)
 
 
+_CAPTURED: OrderedDict[str, torch.onnx.ONNXProgram] = OrderedDict()
+_MOST_CAPTURED = 16
+
+
 def _capture(
-    model: nn.Module, example: Tensor, path: Path, inputs: list[str], outputs: list[str], dynamic: dict[int, str]
+    model: nn.Module,
+    example: Tensor,
+    path: Path,
+    inputs: list[str],
+    outputs: list[str],
+    dynamic: dict[int, str],
+    address: str | None,
 ) -> None:
-    torch.onnx.export(
-        model,
-        (example,),
-        path,
-        dynamo=True,
-        external_data=False,
-        opset_version=OPSET,
-        input_names=inputs,
-        output_names=outputs,
-        dynamic_shapes=(dynamic,),
-        verbose=False,
-    )
+    program = _CAPTURED.get(address) if address is not None else None
+    if program is None:
+        # Not optimised yet: that folds weights into others, and then they could not be exchanged.
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            optimize=False,
+            opset_version=OPSET,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=(dynamic,),
+            verbose=False,
+        )
+        assert program is not None  # dynamo always gives one
+        if address is not None:
+            _CAPTURED[address] = program
+            if len(_CAPTURED) > _MOST_CAPTURED:
+                _CAPTURED.popitem(last=False)
+    filled = _with_weights(program, model)
+    filled.optimize()
+    filled.save(path, external_data=False)
     _forget_origins(path)
+
+
+def _with_weights(program: torch.onnx.ONNXProgram, model: nn.Module) -> torch.onnx.ONNXProgram:
+    """A copy of a captured graph with this model's weights. Raises EvaluationError where one does not fit."""
+    copied = onnx_ir.from_proto(onnx_ir.to_proto(program.model))
+    weights = model.state_dict()
+    for name, value in copied.graph.initializers.items():
+        if name in weights:
+            array = weights[name].detach().cpu().contiguous().numpy()
+            if value.const_value is None or tuple(value.const_value.shape) != array.shape:
+                raise EvaluationError(
+                    f"{type(model).__name__} has a weight {name!r} of shape {array.shape} that the captured graph has "
+                    "not: models of one architecture differ in their weights' values alone. Export it by itself."
+                )
+            value.const_value = onnx_ir.tensor(array, name=name)
+    return torch.onnx.ONNXProgram(copied, program.exported_program)
 
 
 def _forget_origins(path: Path) -> None:

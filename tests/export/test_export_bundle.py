@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,3 +233,31 @@ def test_a_recurrent_network_of_spans_becomes_a_bundle_of_any_length(tmp_path: P
     kept = workspace.read_answers(bundle.name)
     assert kept is not None
     assert kept[1].score.tolist() == [0.5]
+
+
+# ------------------------------------------------------------- one architecture, many weights
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "example"),
+    [("cnn", (1, 8, 8), torch.zeros(2, 1, 8, 8)), ("controller", (4, 3), torch.zeros(2, 4, 3))],
+)
+def test_a_graph_captured_once_gives_the_same_file(
+    tmp_path: Path, family: str, shape: tuple[int, ...], example: torch.Tensor
+) -> None:
+    spec = ModelSpec(family=family, shape=shape, classes=3, width=8)
+    for seed in (0, 1, 2):
+        model = build_spec(spec, seed=seed).eval()
+        to_onnx(model, example, tmp_path / "alone.onnx")
+        to_onnx(model, example, tmp_path / "shared.onnx", architecture=spec.model_dump_json())
+        assert (tmp_path / "shared.onnx").read_bytes() == (tmp_path / "alone.onnx").read_bytes()
+
+
+def test_another_architecture_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    example = torch.zeros(2, 4, 3)
+    for width, refused in ((8, False), (16, True)):
+        model = build_spec(ModelSpec(family="controller", shape=(4, 3), classes=3, width=width), seed=0).eval()
+        with (
+            pytest.raises(EvaluationError, match="differ in their weights' values alone") if refused else nullcontext()
+        ):
+            to_onnx(model, example, tmp_path / "m.onnx", architecture="the same")

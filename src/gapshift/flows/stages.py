@@ -296,6 +296,7 @@ def _export(study: Study, run: ModelRun) -> Bundle:
         ),
         length_axis=LENGTH_AXIS.get(domain) if family.sequence else None,
         recurrent=family.recurrent,
+        architecture=task.task.spec(run.family, training.width).model_dump_json(),
     )
 
 
