@@ -1,0 +1,101 @@
+"""The benchmarks run, at a size that measures nothing: figures are for people, these only keep them from rotting."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+CPU = torch.device("cpu")
+
+
+def _loaded(name: str) -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def training() -> Iterator[ModuleType]:
+    yield from _loaded("training")
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Iterator[ModuleType]:
+    yield from _loaded("calibration")
+
+
+def test_every_case_trains_in_every_regime(
+    training: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "QUICK", training.Budget(steps=2, repeats=2, batch=4))
+    training.main(["--device", "cpu", "--quick", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert [speed["regime"] for speed in found["speeds"]] == list(training.REGIMES) * len(training.CASES)
+    assert {speed["case"].split(",")[0] for speed in found["speeds"]} >= {"cnn", "lstm", "audio-cnn", "controller"}
+    assert all(0 < speed["least"] <= speed["ratio"] <= speed["most"] for speed in found["speeds"])
+    assert found["loop_memory_mib"]["process"] > 10
+    assert found["machine"]["torch"] == torch.__version__
+    assert "study" not in found
+
+
+def test_the_ratio_is_the_bare_loops_time_over_ours(training: ModuleType) -> None:
+    seconds = {"bare": np.array([1.0, 2.0, 3.0]), "iid": np.array([2.0, 2.0, 2.0])}
+    speed = training._speed("case", "iid", seconds, training.Budget(steps=10, repeats=3, batch=8))
+    assert (speed.items_per_second, speed.ratio, speed.least, speed.most) == (40.0, 1.0, 0.5, 1.5)
+
+
+def test_repeats_measure_every_loop_once(training: ModuleType) -> None:
+    calls: list[str] = []
+    loops = {name: lambda name=name: calls.append(name) for name in ("one", "two", "three")}
+    seconds = training._in_turn(loops, CPU, repeats=2)
+    assert calls == ["one", "two", "three", "one", "two", "three", "two", "three", "one"]
+    assert {name: len(found) for name, found in seconds.items()} == {"one": 2, "two": 2, "three": 2}
+
+
+def test_a_study_says_where_its_time_went(
+    training: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = training.study
+    monkeypatch.setattr(training, "study", lambda workspace, reporter: whole(workspace, reporter, "train"))
+    settings = training.small_study()
+    ladder = settings.calibration.ladder.model_copy(update={"capacities": (1, 2), "least_steps": 2, "epochs": 0.01})
+    tiny = settings.model_copy(
+        update={
+            "regimes": ("random",),
+            "training": settings.training.model_copy(update={"width": 2, "steps": 2}),
+            "calibration": settings.calibration.model_copy(update={"ladder": ladder}),
+        }
+    )
+    timed = training.timed_study(tiny, tmp_path / "run")
+    assert list(timed.stages) == ["calibrate", "train", "other"]
+    assert all(0 < timed.share(stage) < 1 for stage in timed.stages)
+    assert sum(timed.stages.values()) == pytest.approx(timed.seconds)
+
+
+def test_calibration_compares_with_the_oracle(
+    calibration: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(calibration, "ITEMS", 60)
+    monkeypatch.setattr(calibration, "SPEED", ((8, 60, 10.0),))
+    monkeypatch.setattr(sys, "argv", ["calibration.py", "--seeds", "1", "--py-irt-seeds", "0"])
+    calibration.main()
+    printed = capsys.readouterr().out
+    assert printed.count("is behind the oracle by") == len(calibration.CASES)
+    assert "em, 8 x 60" in printed
+    assert "a shift of 1 is found" in printed
