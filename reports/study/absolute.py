@@ -43,6 +43,5 @@ def _row(study: Study, task: TaskItems, family: str) -> Json:
 def _accuracies(group: Group, level: NDArray[np.int64], counts: NDArray[np.int64], confidence: float) -> Json:
     only: Floats = np.eye(len(ALL_LEVELS))
     return {
-        str(k): share(group.held_out(only[k - 1], level), confidence) if counts[k - 1] > 1 else None
-        for k in ALL_LEVELS
+        str(k): share(group.held_out(only[k - 1], level), confidence) if counts[k - 1] > 1 else None for k in ALL_LEVELS
     }

@@ -109,7 +109,7 @@ def _settings(lock: Lock) -> None:
     [
         (_version, True, True, "versions.torch: '1.0' then"),
         (_commit, True, True, "gapshift.commit: '0000"),
-        (_data, True, True, "data.words: {'files': {}, 'items': '0000"),
+        (_data, True, True, "data.words: {'items': '0000"),
         (_settings, True, True, "settings.training"),
         (_levels, False, True, "the levels of some items"),
         (_answer, False, True, "the answers of words-gru-random-s1, whose accuracy moved by 0.00 pp"),

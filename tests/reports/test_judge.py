@@ -17,8 +17,8 @@ from gapshift.schema import Execution
 
 SUMMARY_KEYS = {
     "schema_version", "verdict", "headline", "reasons", "margin_pp", "alpha", "interval_level", "holm_family",
-    "command", "deployments", "strict", "allow_unlevelled", "notes", "tasks", "study", "environments", "items", "calibration",
-    "bundles", "cells", "regimes", "contrasts",
+    "command", "deployments", "strict", "allow_unlevelled", "notes", "tasks", "study", "environments", "items",
+    "calibration", "bundles", "cells", "regimes", "contrasts",
 }  # fmt: skip
 CELL_KEYS = {
     "bundle", "environment", "kind", "gated", "deviations", "status", "reason", "n_by_level", "accuracy",

@@ -15,7 +15,9 @@ def task_items(per_level=100, classes=10, chance=None, domain="vision"):
     nan = np.full(n, np.nan)
     ids = np.array([f"{k:05d}" for k in range(n)])
     text = np.full(n, "test")
-    rated = RatedItems(IdIndex(ids), level, text, text, nan, nan, nan, nan if chance is None else np.full(n, chance), level)
+    rated = RatedItems(
+        IdIndex(ids), level, text, text, nan, nan, nan, nan if chance is None else np.full(n, chance), level
+    )
     return TaskItems("t", domain, rated, np.arange(n) % classes, level)
 
 
