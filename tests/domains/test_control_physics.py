@@ -75,6 +75,8 @@ def test_the_goal_within_200_steps_solves_mountaincar_and_500_steps_cartpole() -
     assert near.steps.tolist() == [1, 200]
     assert near.score[0] == 1
     assert 0 < near.score[1] < 1
+    assert near.mastery[0] == 1
+    assert 0 < near.mastery[1] < 0.5
 
 
 def test_the_share_of_an_unsolved_cartpole_is_its_steps() -> None:
@@ -83,6 +85,20 @@ def test_the_share_of_an_unsolved_cartpole_is_its_steps() -> None:
         fallen.step(np.ones(len(fallen.live), dtype=np.intp))
     np.testing.assert_allclose(fallen.score, fallen.steps / 500)
     assert not fallen.solved.any()
+    assert (fallen.mastery <= fallen.steps * (fallen.steps + 1) / (500 * 501)).all()
+
+
+@tasks
+def test_sensor_noise_changes_what_is_seen_and_nothing_else(task: str) -> None:
+    noisy = draw_episodes(task, 6, seed=2)
+    loud, silent = Simulation(noisy), Simulation([_quiet(episode) for episode in noisy])
+    for simulation in (loud, silent):
+        while len(live := simulation.live):
+            simulation.step(np.zeros(len(live), dtype=np.intp))
+    np.testing.assert_array_equal(loud.states, silent.states)
+    np.testing.assert_array_equal(silent.observations, silent.states)
+    np.testing.assert_array_equal(loud.mastery, silent.mastery)
+    assert (loud.observations != loud.states).any(axis=(0, 2)).all()
 
 
 def test_what_is_no_episode_of_a_task_is_named() -> None:

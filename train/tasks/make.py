@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gapshift.train.tasks.episodes import EpisodeTask
-from gapshift.train.tasks.episodes import learn as learn_scaling
 from numpy.typing import NDArray
 
 from gapshift.domains import audio, spans, text
@@ -24,6 +22,8 @@ from gapshift.schema import (
     digest,
 )
 from gapshift.train.tasks.base import Rows, Task
+from gapshift.train.tasks.episodes import EpisodeTask
+from gapshift.train.tasks.episodes import learn as learn_scaling
 from gapshift.train.tasks.tensors import ClassTask, SpanTask
 
 VOCABULARY_SIZE = 4000
