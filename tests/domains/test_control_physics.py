@@ -10,7 +10,7 @@ import pytest
 
 from gapshift.domains.base import Episode
 from gapshift.domains.control.items import draw_episodes
-from gapshift.domains.control.physics import ACTIONS, TASKS, control_task
+from gapshift.domains.control.physics import TASKS, control_task
 from gapshift.domains.control.simulation import NOISE, Simulation, stream
 from gapshift.errors import DataError, UnknownNameError
 
@@ -53,7 +53,7 @@ def test_it_follows_gymnasium_step_by_step(task: str) -> None:
         for row in live:
             seen = simulation.observations[time, row]
             np.testing.assert_allclose(seen, np.array(environments[row].state, np.float32), rtol=1e-6, atol=1e-9)
-        actions = generator.integers(len(ACTIONS[task]), size=len(live))
+        actions = generator.integers(len(control_task(task).actions), size=len(live))
         simulation.step(actions)
         for row, action in zip(live, actions, strict=True):
             physics, environment = dict(episodes[row].physics), environments[row]

@@ -260,3 +260,13 @@ def test_a_broken_measures_file_is_named(study):
     (study.workspace.root / "measures.parquet").write_text("no parquet")
     with pytest.raises(WorkspaceError, match=r"Cannot read .*measures.parquet.* delete it and run the study again"):
         study.json()
+
+
+def test_accuracy_at_absolute_levels_regroups_the_held_out_items(study):
+    """In these folders level_abs equals level, so the two groupings agree."""
+    study.seeds("iid", EASY)
+    row = row_of(study.json()["absolute"], task="digits")
+    assert row["cuts"] == [-1.5, -0.5, 0.5, 1.5]
+    assert sum(row["items"].values()) == pytest.approx(1)
+    accuracy = row_of(row["regimes"], regime="iid")["accuracy"]
+    assert [accuracy[str(k)]["estimate"] for k in range(1, 6)] == pytest.approx(EASY)

@@ -40,7 +40,9 @@ class Rollout:
     solved ones alone: the share of 500 steps (CartPole), or of the energy that the flag takes
     (MountainCar). ``mastery`` (n,) in [0, 1] is a soft outcome that tells solved episodes apart,
     too: the mean quality (``ControlTask.quality``) of the horizon's steps, of which step t weighs
-    as t; steps after a fall count 0, those that an early arrival spares 1. ``finite`` (n,) is
+    as t; steps after a fall count 0, those that an early arrival spares 1. ``gap`` (n,) is that of
+    the closest decision: the least distance of the two highest logits over the range of all logits
+    of the episode, 1 where none was asked for. ``finite`` (n,) is
     False where a logit was not and the episode ended there, unsolved. ``observations`` (n,
     horizon, observation) float32: what was seen before each step, 0 after the end; ``states``:
     the same without sensor noise.
@@ -50,6 +52,7 @@ class Rollout:
     solved: NDArray[np.bool_]
     score: NDArray[np.float64]
     mastery: NDArray[np.float64]
+    gap: NDArray[np.float64]
     finite: NDArray[np.bool_]
     observations: NDArray[np.float32]
     states: NDArray[np.float32]
@@ -78,7 +81,7 @@ def rollout(
     for some in _slabs(episodes):
         simulation = Simulation(some)
         pilot = _Pilot(some, simulation, predict, preprocessing, batch)
-        parts.append(_driven(simulation, pilot.act, most))
+        parts.append(_driven(simulation, pilot.act, most, pilot.gaps))
     return _joined(parts)
 
 
@@ -91,8 +94,8 @@ def answer_episodes(
 ) -> Records:
     """Records of one controller: an item's prediction is its episode's outcome, 1 solved or 0.
 
-    Confidence is NaN, ``score`` that of the rollout. ``gap`` is 1: an outcome is never a tie,
-    since no scores of its own stand behind it. A non-finite logit makes the item wrong, status
+    Confidence is NaN, ``score`` and ``gap`` are those of the rollout: where one decision was a tie,
+    rounding alone can turn it and all that follows. A non-finite logit makes the item wrong, status
     ``nan_output``, prediction -1, gap NaN. No items give no records. Raises as ``rollout``.
     """
     done = rollout(episodes, predict, preprocessing, batch) if len(episodes) else _joined([])
@@ -103,7 +106,7 @@ def answer_episodes(
         prediction=np.where(done.finite, right, -1).astype(np.int32),
         confidence=np.full(len(items), np.nan),
         correct=right.astype(np.float64),
-        gap=np.where(done.finite, 1.0, np.nan),
+        gap=np.where(done.finite, done.gap, np.nan),
         status=np.where(done.finite, "ok", "nan_output").astype(np.str_),
         score=done.score,
     )
@@ -189,6 +192,14 @@ class _Pilot:
         self._sensors = Sensors(episodes, simulation.observations, preprocessing)
         self._repeat = preprocessing.action_repeat
         self._held = np.full(len(episodes), _NO_ACTION, dtype=np.intp)
+        self._closest = np.full(len(episodes), np.inf)
+        self._low, self._high = np.full(len(episodes), np.inf), np.full(len(episodes), -np.inf)
+
+    def gaps(self) -> NDArray[np.float64]:
+        """How near each episode's closest decision was to a tie (``Rollout.gap``), shape (n,)."""
+        spread = self._high - self._low
+        usable = np.isfinite(spread) & (spread > 0)
+        return np.divide(self._closest, spread, out=np.where(np.isfinite(self._closest), 0.0, 1.0), where=usable)
 
     def act(self) -> NDArray[np.intp]:
         """An action for each live episode, -1 where a logit is not finite."""
@@ -196,10 +207,20 @@ class _Pilot:
         if time % self._repeat == 0:
             inputs = self._sensors.window(live, time)
             starts = range(0, len(live), self._batch)
-            self._held[live] = np.concatenate([self._asked(inputs[s : s + self._batch]) for s in starts])
+            logits = np.concatenate([self._asked(inputs[s : s + self._batch]) for s in starts])
+            finite = np.isfinite(logits).all(axis=1)
+            self._held[live] = np.where(finite, logits.argmax(axis=1), _NO_ACTION)
+            self._note(live[finite], logits[finite])
         return self._held[live]
 
-    def _asked(self, inputs: NDArray[np.float32]) -> NDArray[np.intp]:
+    def _note(self, live: NDArray[np.intp], logits: NDArray[Any]) -> None:
+        """Remember how close the closest decision was, and how far the logits reach."""
+        ordered = np.sort(logits, axis=1).astype(np.float64)
+        self._closest[live] = np.minimum(self._closest[live], ordered[:, -1] - ordered[:, -2])
+        self._low[live] = np.minimum(self._low[live], ordered[:, 0])
+        self._high[live] = np.maximum(self._high[live], ordered[:, -1])
+
+    def _asked(self, inputs: NDArray[np.float32]) -> NDArray[Any]:
         logits = np.asarray(self._predict(inputs))
         expected = (len(inputs), len(self._simulation.task.actions))
         if logits.shape != expected:
@@ -208,8 +229,7 @@ class _Pilot:
                 f"{self._simulation.task.name}; expected {expected}, a logit for each of "
                 f"{', '.join(self._simulation.task.actions)}. Check model.output in the contract."
             )
-        actions: NDArray[np.intp] = np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), _NO_ACTION)
-        return actions
+        return logits
 
 
 def _advance(simulation: Simulation, actions: NDArray[np.intp]) -> None:
@@ -221,13 +241,19 @@ def _advance(simulation: Simulation, actions: NDArray[np.intp]) -> None:
         simulation.step(actions[~silent])
 
 
-def _driven(simulation: Simulation, act: Callable[[], NDArray[np.intp]], most: int | None = None) -> Rollout:
+def _driven(
+    simulation: Simulation,
+    act: Callable[[], NDArray[np.intp]],
+    most: int | None = None,
+    gaps: Callable[[], NDArray[np.float64]] | None = None,
+) -> Rollout:
     finite = np.ones(len(simulation.steps), dtype=np.bool_)
     while len(simulation.live) and simulation.time != most:
         actions = act()
         finite[simulation.live[actions == _NO_ACTION]] = False
         _advance(simulation, actions)
-    done = simulation.steps, simulation.solved, simulation.score, np.minimum(simulation.mastery, 1.0), finite
+    gap = gaps() if gaps else np.ones(len(finite))
+    done = simulation.steps, simulation.solved, simulation.score, np.minimum(simulation.mastery, 1.0), gap, finite
     return Rollout(*done, simulation.observations.transpose(1, 0, 2), simulation.states.transpose(1, 0, 2))
 
 
@@ -242,5 +268,7 @@ def _joined(parts: Sequence[Rollout]) -> Rollout:
     if not parts:
         none = np.zeros(0)
         seen = np.zeros((0, 0, 0), np.float32)
-        return Rollout(none.astype(np.int64), none.astype(np.bool_), none, none, none.astype(np.bool_), seen, seen)
+        return Rollout(
+            none.astype(np.int64), none.astype(np.bool_), none, none, none, none.astype(np.bool_), seen, seen
+        )
     return Rollout(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

@@ -156,8 +156,6 @@ class MountainCar(ControlTask):
 
 
 TASKS: dict[str, ControlTask] = {task.name: task for task in (CartPole(), MountainCar())}
-ACTIONS: dict[str, tuple[str, ...]] = {name: task.actions for name, task in TASKS.items()}
-"""What each task's scores stand for, in their order."""
 
 
 def control_task(name: str) -> ControlTask:
