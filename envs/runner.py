@@ -136,6 +136,10 @@ class _Run:
         self._calibration = {
             name: task.calibration.digest() if task.calibration else "" for name, task in matrix.tasks.items()
         }
+        self._samples = {
+            name: digest([matrix.subsample_per_level, matrix.seed, sorted(task.strata.items())])
+            for name, task in matrix.tasks.items()
+        }
         self._planned_for = {
             bundle.name: (
                 REFERENCE_ENVIRONMENT,
@@ -195,8 +199,6 @@ class _Run:
     def _key(self, bundle: Bundle, environment: Environment, deployment: Deployment) -> str:
         """The content address: everything that could change an answer."""
         calibrated = deployment.precision.format in CALIBRATED_FORMATS
-        strata = self._matrix.tasks[bundle.task].strata
-        sample = [self._matrix.subsample_per_level, self._matrix.seed, sorted(strata.items())]
         return digest(
             {
                 "model": bundle.sha256,
@@ -204,7 +206,7 @@ class _Run:
                 "deployment": deployment.model_dump(mode="json"),
                 "items": self._items[bundle.task],
                 "calibration": self._calibration[bundle.task] if calibrated else "",
-                "sample": sample if environment.subsample else [],
+                "sample": self._samples[bundle.task] if environment.subsample else "",
                 "versions": self._versions,
                 "cpu": list(cpu_flags()),
             }
@@ -321,9 +323,10 @@ class _Run:
     def _open_loop(self, cell: _Cell, predict: Callable[[NDArray[Any]], NDArray[Any]]) -> float | None:
         """Control: the share of steps along the reference's trajectories at which the action differs."""
         contract, deployed = cell.bundle.contract, cell.deployment.preprocessing
-        if not isinstance(contract.preprocessing, ControlPreprocessing):
-            return None
-        assert isinstance(deployed, ControlPreprocessing)  # a deployment is of its contract's domain
+        if not (
+            isinstance(contract.preprocessing, ControlPreprocessing) and isinstance(deployed, ControlPreprocessing)
+        ):
+            return None  # a deployment is of its contract's domain
         rows = self._rows(cell)[:_OPEN_LOOP_EPISODES]
         episodes = [episode_of(cell.task.dataset, row) for row in rows]
         with open_runtime(reference_deployment(contract).runtime, self._source(cell.bundle), contract) as reference:

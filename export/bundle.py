@@ -39,13 +39,6 @@ from gapshift.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """The network's own answers to held-out *and* training items, whatever their kind."""
-
-    records: Records
-
-
-@dataclass(frozen=True, eq=False)
 class Mix:
     """P_r: how often training drew each item; ``weights`` (n,) sum to 1."""
 
@@ -77,7 +70,7 @@ def export_bundle(
     name: str,
     contract: Contract,
     inputs: NDArray[Any],
-    answers: Answers,
+    answers: Records,
     mix: Mix,
     origin: Origin,
     length_axis: int | None = None,
@@ -87,6 +80,7 @@ def export_bundle(
     """Write NAME.onnx, NAME.answers.parquet and NAME.mix.parquet into RUN/bundles.
 
     ``inputs`` (n, ...), prepared by the contract, are for the parity check; at least 7.
+    ``answers`` are the network's own, to held-out *and* training items, whatever their kind.
     ``length_axis`` is the inputs' axis whose length stays free, ``recurrent`` says that the
     network holds an LSTM or a GRU, ``architecture`` what it has in common with others that differ
     in their weights alone (``to_onnx``). Every file is atomic and the ONNX file comes last, so where
@@ -112,7 +106,8 @@ def export_bundle(
         parity = check_parity(model, temporary, inputs, contract, length_axis=length_axis)
         stamp(temporary, contract, _stamps(model, origin, answers, mix, parity))
         sha256 = file_sha256(temporary)
-        write_cell(workspace.answers_path(name), _header(name, sha256, model, origin), answers.records)
+        header = answers_header(name, sha256, model, origin.device, origin.dtype, origin.seconds)
+        write_cell(workspace.answers_path(name), header, answers)
         write_mix(workspace.mix_path(name), mix)
     return Bundle(
         name=name,
@@ -140,7 +135,13 @@ def write_mix(path: Path, mix: Mix) -> None:
         pq.write_table(table, temporary)
 
 
-def _weights_digest(model: nn.Module) -> str:
+def read_mix(path: Path) -> Mix:
+    """What ``write_mix`` kept: the items that were drawn."""
+    table = pq.read_table(path)
+    return Mix(table["item_id"].to_pylist(), np.asarray(table["weight"].to_numpy()))
+
+
+def weights_digest(model: nn.Module) -> str:
     """SHA-256 (hex) over the names and values of a network's weights."""
     total = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -149,10 +150,10 @@ def _weights_digest(model: nn.Module) -> str:
     return total.hexdigest()
 
 
-def _stamps(model: nn.Module, origin: Origin, answers: Answers, mix: Mix, parity: Parity) -> dict[str, str]:
+def _stamps(model: nn.Module, origin: Origin, answers: Records, mix: Mix, parity: Parity) -> dict[str, str]:
     hashes = {
-        "weights": _weights_digest(model),
-        "items": digest(answers.records.item_id.tolist()),
+        "weights": weights_digest(model),
+        "items": digest(answers.item_id.tolist()),
         "mix": digest([[name, float(weight)] for name, weight in zip(mix.item_ids, mix.weights, strict=True)]),
         "training": digest(dict(origin.training)),
     }
@@ -182,9 +183,11 @@ def _versions() -> dict[str, str]:
     return {"torch": torch.__version__, "python": platform.python_version()}
 
 
-def _header(name: str, sha256: str, model: nn.Module, origin: Origin) -> CellInfo:
-    """Where the answers were computed: on the network's device, in float32 (``predict.scores``).
+def answers_header(name: str, sha256: str, model: nn.Module, device: str, dtype: str, seconds: float) -> CellInfo:
+    """Where a network's own answers were computed: on its device, in float32 (``predict.scores``).
 
+    ``sha256`` is that of its file, or of its weights where it has none; ``device``, ``dtype`` and
+    ``seconds`` are those of its training.
     How the network was trained stands in the settings; the header's own seconds are inference time,
     which nobody measured.
     """
@@ -193,21 +196,21 @@ def _header(name: str, sha256: str, model: nn.Module, origin: Origin) -> CellInf
         provider=next(model.parameters()).device.type,
         versions=_versions(),
         settings={
-            "training_device": origin.device,
-            "training_dtype": origin.dtype,
-            "training_seconds": origin.seconds,
+            "training_device": device,
+            "training_dtype": dtype,
+            "training_seconds": seconds,
         },
     )
     return CellInfo(key=answers_key(sha256), bundle=name, environment=TRAINING, execution=execution)
 
 
-def _validate(answers: Answers, mix: Mix, contract: Contract, origin: Origin) -> None:
+def _validate(answers: Records, mix: Mix, contract: Contract, origin: Origin) -> None:
     if contract.domain != origin.domain:
         raise ContractError(
             f"The contract is for {contract.domain} and the task {origin.task!r} is of {origin.domain}. "
             f"Set the contract's domain and preprocessing to {origin.domain}."
         )
-    ids = answers.records.item_id
+    ids = answers.item_id
     if not len(ids) or len(np.unique(ids)) < len(ids):
         raise EvaluationError(
             f"The answers name {len(ids)} items, {len(np.unique(ids))} of them different; "
@@ -220,10 +223,10 @@ def _validate(answers: Answers, mix: Mix, contract: Contract, origin: Origin) ->
         )
     classes = _classes(contract)
     named = contract.model.output_kind != "spans"  # a span's prediction is the hash of its text
-    if (answers.records.label >= classes).any() or (named and (answers.records.prediction >= classes).any()):
+    if (answers.label >= classes).any() or (named and (answers.prediction >= classes).any()):
         raise EvaluationError(
-            f"The answers hold labels to {answers.records.label.max()} and predictions to "
-            f"{answers.records.prediction.max()}; {contract.model.output_kind} with {len(contract.model.labels)} "
+            f"The answers hold labels to {answers.label.max()} and predictions to "
+            f"{answers.prediction.max()}; {contract.model.output_kind} with {len(contract.model.labels)} "
             f"labels have 0 to {classes - 1}. Set model.labels of the contract to the task's classes."
         )
 

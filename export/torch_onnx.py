@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import logging
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def to_onnx(
     export = _trace if recurrent else partial(_capture, address=address)
     with atomic_path(path) as temporary:
         try:
-            with _quiet():
+            with _EXPORTER, _quiet():
                 export(frozen, pair, temporary, [input_name], [output_name], dynamic)
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             raise EvaluationError(
@@ -71,7 +72,10 @@ def to_onnx(
         require_symbolic(temporary, length_axis, called=type(model).__name__)
 
 
+_EXPORTER = threading.Lock()
+"""Held while a model is exported: torch's exporters and ``_quiet`` change what all threads share."""
 _CAPTURED: OrderedDict[str, torch.onnx.ONNXProgram] = OrderedDict()
+"""The latest captured graphs by address, read and changed by the holder of ``_EXPORTER`` alone."""
 _MOST_CAPTURED = 16
 
 
@@ -98,7 +102,8 @@ def _capture(
             dynamic_shapes=(dynamic,),
             verbose=False,
         )
-        assert program is not None  # dynamo always gives one
+        if program is None:
+            raise EvaluationError(f"torch gave no graph of {type(model).__name__}. Export it with another version.")
         if address is not None:
             _CAPTURED[address] = program
             if len(_CAPTURED) > _MOST_CAPTURED:

@@ -15,6 +15,9 @@ from gapshift.reports.statistics import wilson
 from gapshift.reports.verdicts import JudgedCell, level_words
 from gapshift.schema import Bundle, Verdict
 
+_CHECK = "check its contract's labels and preprocessing"
+_NOT_LEARNT = "it has not learnt its task, so there is little that a deployment could lose"
+
 
 def explain_run(cells: list[JudgedCell]) -> list[str]:
     """What failed and where, then errors, undecided levels, missing data, floors; never empty."""
@@ -44,7 +47,10 @@ def _remarks(cells: list[JudgedCell]) -> Iterator[str]:
 
 
 def no_better_than_chance(cells: Iterable[JudgedCell]) -> list[str]:
-    """Bundles whose reference is not seen to beat the commonest label: their contract may be wrong."""
+    """Bundles whose reference is not seen to beat the commonest label: their contract may be wrong.
+
+    A study made the contracts of its own models; those have not learnt their task.
+    """
     found: dict[str, str] = {}
     for cell in cells:
         pairs = cell.measured.pairs
@@ -54,9 +60,10 @@ def no_better_than_chance(cells: Iterable[JudgedCell]) -> list[str]:
         if wilson(counts.right, counts.n).low <= chance(counts):
             share = f"{counts.right / counts.n:.1%} against {chance(counts):.1%}"
             found[cell.measured.bundle.name] = (
-                f"the reference of {cell.measured.bundle.name} is no better than chance ({share})"
+                f"the reference of {cell.measured.bundle.name} is no better than chance ({share}): "
+                f"{_CHECK if cell.measured.bundle.regime is None else _NOT_LEARNT}"
             )
-    return [f"{text}: check its contract's labels and preprocessing" for text in found.values()]
+    return list(found.values())
 
 
 def _bands(cells: list[JudgedCell], verdict: Verdict) -> Iterator[str]:
@@ -121,7 +128,7 @@ def levels_out_of_order(cells: Iterable[JudgedCell]) -> list[str]:
                 shares = f"{easy.right / easy.n:.0%} against {hard.right / hard.n:.0%}"
                 found[bundle.name] = f"{bundle.name} does worse on level 1 than on level {level} ({shares})"
                 break
-    return [f"{text}: check its contract's labels and preprocessing" for text in found.values()]
+    return [f"{text}: {_CHECK}" for text in found.values()]
 
 
 def _passed(gated: list[JudgedCell]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TypeVar
@@ -40,8 +41,9 @@ def in_parallel(tasks: Sequence[Callable[[], T]], workers: int | None = None) ->
     with intra_op_threads(1):
         pool = ThreadPoolExecutor(default_workers() if workers is None else workers)
         try:
-            for future in [pool.submit(run, task) for task in tasks]:
-                yield future.result()
+            futures = deque(pool.submit(run, task) for task in tasks)
+            while futures:
+                yield futures.popleft().result()  # let go of: hundreds of networks and their answers fill the memory
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -11,6 +11,8 @@ from gapshift.schema import Frozen
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class TrainingSettings(Frozen):
@@ -28,8 +30,8 @@ class TrainingSettings(Frozen):
     width: Count = 16
     steps: Count = 300
     batch_size: Annotated[int, Field(ge=2)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    learning_rate: Positive = 3e-3
+    weight_decay: NotNegative = 0.05
     warmup_fraction: Fraction = 0.05
     decay_fraction: Fraction = 0.4
     curriculum_open_by: Annotated[float, Field(ge=0.4, le=0.5)] = 0.45
@@ -60,11 +62,11 @@ class LadderSettings(Frozen):
     data_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.5, 1.0), min_length=1)
     seeds: Annotated[int, Field(ge=1)] = 2
     checkpoints: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.4, 1.0), min_length=1)
-    epochs: Annotated[float, Field(gt=0)] = 4.0
+    epochs: Positive = 4.0
     least_steps: Count = 60
     batch_size: Annotated[int, Field(ge=2)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    learning_rate: Positive = 5e-3
+    weight_decay: NotNegative = 0.05
 
     @field_validator("capacities", "data_fractions", "checkpoints")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from gapshift.errors import TrainingError
+from gapshift.train.models import FAMILIES
 from gapshift.train.models.trunk import Trunk
 
 
@@ -32,7 +33,7 @@ def _trunk(model: nn.Module) -> Trunk:
     trunk = getattr(model, "trunk", None)
     if not isinstance(trunk, Trunk):
         raise TrainingError(
-            f"{type(model).__name__} has no trunk to transfer. Valid families: vit, text-transformer, "
-            "audio-transformer, controller."
+            f"{type(model).__name__} has no trunk to transfer. Valid families: "
+            f"{', '.join(family.name for family in FAMILIES.values() if family.transformer)}."
         )
     return trunk

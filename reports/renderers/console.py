@@ -125,8 +125,11 @@ def status_word(row: EnvironmentRow) -> str:
 
 
 def _legend(summary: Json) -> Text:
-    bundles = len({str(cell.get("bundle")) for cell in summary.get("cells") or ()})
-    over, some = (f", mean over {bundles} bundles", " in some bundle") if bundles > 1 else ("", "")
+    bundles = [str(cell.get("bundle")) for cell in summary.get("cells") or ()]
+    n = len(set(bundles))
+    each = len(bundles) == n * len({str(cell.get("environment")) for cell in summary.get("cells") or ()})
+    which = f"{n} bundles" if each else f"those of {n} bundles that an environment applies to"
+    over, some = (f", mean over {which}", " in some bundle") if n > 1 else ("", "")
     return Text(
         f"Drops in percentage points{over}; tilt = L5 - L1 where neither is at the floor; "
         f"* at the floor{some}; - not measured."

@@ -75,11 +75,15 @@ def negative(name: str, value: Quantity | None, level: float) -> Check:
     return inside(name, value, -INFINITY, 0.0, level)
 
 
-def all_of(checks: Sequence[Check]) -> tuple[Verdict, str]:
-    """A conjunction: refuted by one part, supported by all of them; nothing without parts."""
+def all_of(checks: Sequence[Check], refuted: bool) -> tuple[Verdict, str]:
+    """A conjunction: ``refuted`` with regard to the number of its parts, or supported by all of them.
+
+    Nothing without parts. That some part is refuted by itself alone is said, and refutes nothing.
+    """
     evidence = "; ".join(check.evidence for check in checks)
-    if any(check.truth == "no" for check in checks):
+    alone = any(check.truth == "no" for check in checks)
+    if refuted:
         return "not supported", evidence
     if checks and all(check.truth == "yes" for check in checks):
         return "supported", evidence
-    return "cannot tell", evidence
+    return "cannot tell", f"{evidence}; refuted alone, not as one of {len(checks)} statements" if alone else evidence

@@ -8,7 +8,7 @@ were fixed with this file.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gapshift.reports.regimes import STUDY_RANGES_PP
 from gapshift.reports.study.checks import INFINITY, Check, Verdict, absent, all_of, in_range, inside, negative, positive
@@ -24,9 +24,12 @@ from gapshift.reports.study.widths import sizes, slope, width_axes
 FOUR = tuple(STUDY_RANGES_PP)
 """The study's regimes."""
 RULE = (
-    "Supported: in every learnable task and family that was trained for it, at least one, each with five seeds or "
-    "more. Not supported: refuted in one of them (an interval lies wholly on the other side), with three or more. "
-    "Cannot tell: everything else. Claims are judged one by one at 95%: about one interval in twenty misses the truth."
+    "Its cases are the learnable tasks, each with the families that the study compares there; one that only lends its "
+    "trunk to another task is none. Supported: at 95% in every case, at least one, each with five seeds or more. Not "
+    "supported: refuted in one case, with three seeds or more: an interval lies wholly on the other side, and still "
+    "does at 1 - 0.05 / m, with m the statements that the claim makes over all its cases (Bonferroni; a case's own "
+    "verdict counts its own statements), so that a claim that is true everywhere is called not supported in at most "
+    "one study in twenty. Cannot tell: everything else. The claims are judged one by one."
 )
 
 
@@ -34,17 +37,18 @@ RULE = (
 class Case:
     """One (task, family) that a claim is judged in, with its regimes at the main width.
 
-    ``learnable`` names all tasks that enter claims.
+    ``learnable`` names all tasks that enter claims; ``level`` is the confidence of the intervals.
     """
 
     study: Study
     task: str
     family: str
     learnable: tuple[str, ...]
+    level: float
 
-    @property
-    def level(self) -> float:
-        return self.study.rule.level
+    def one_of(self, statements: int) -> Case:
+        """The same at the confidence that each of so many statements needs (Bonferroni)."""
+        return replace(self, level=1 - (1 - self.level) / max(statements, 1))
 
     @property
     def regimes(self) -> dict[str, Group]:
@@ -76,7 +80,8 @@ class Claim:
 def claim_rows(study: Study) -> list[Json]:
     """{claim, text, verdict, why, tasks [{task, family, verdict, evidence}], left_out}, in the study's order."""
     learnable = learnable_tasks(study)
-    cases = [Case(study, task, family, tuple(learnable)) for task, family in study.pairs if task in learnable]
+    level = study.rule.level
+    cases = [Case(study, *pair, tuple(learnable), level) for pair in study.own_pairs if pair[0] in learnable]
     left_out = [task.name for task in study.tasks if task.name not in learnable]
     return [_row(claim, cases, left_out) for claim in CLAIMS]
 
@@ -88,37 +93,46 @@ def learnable_tasks(study: Study) -> list[str]:
 
 
 def _row(claim: Claim, cases: Sequence[Case], left_out: Sequence[str]) -> Json:
+    judged = [(case, checks) for case in cases if (checks := claim.checks(case))]
     rows: list[Json] = []
-    verdicts: list[Verdict] = []
-    for case in cases:
-        checks = claim.checks(case)
-        if checks:
-            verdict, evidence = all_of(checks)
-            verdicts.append(verdict)
-            rows.append({"task": case.task, "family": case.family, "verdict": verdict, "evidence": evidence})
-    total = overall(verdicts)
+    for case, checks in judged:
+        verdict, evidence = all_of(checks, refutes(claim, case, checks, len(checks)))
+        rows.append({"task": case.task, "family": case.family, "verdict": verdict, "evidence": evidence})
+    statements = sum(len(checks) for _, checks in judged)
+    refuted = any(refutes(claim, case, checks, statements) for case, checks in judged)
+    total = overall([row["verdict"] for row in rows], refuted)
     return {
         "claim": claim.number,
         "text": claim.text,
         "verdict": total,
-        "why": _why(total, rows, left_out),
+        "why": _why(total, rows, statements, left_out),
         "tasks": rows,
         "left_out": list(left_out),
     }
 
 
-def overall(verdicts: Sequence[Verdict]) -> Verdict:
-    """Refuted in one is refuted; supported in all, and in at least one, is supported.
+def refutes(claim: Claim, case: Case, checks: Sequence[Check], statements: int) -> bool:
+    """Whether some check of a case is refuted where it is one of so many statements.
 
-    >>> overall([]), overall(["supported", "cannot tell"]), overall(["cannot tell", "not supported"])
+    The smallest of m p-values decides, so that Holm's procedure would say the same.
+    """
+    if not any(check.truth == "no" for check in checks):
+        return False  # a wider interval refutes nothing more
+    return any(check.truth == "no" for check in claim.checks(case.one_of(statements)))
+
+
+def overall(verdicts: Sequence[Verdict], refuted: bool) -> Verdict:
+    """Refuted over all statements, or else supported in all cases, and in at least one.
+
+    >>> overall([], False), overall(["supported", "not supported"], False), overall(["not supported"], True)
     ('cannot tell', 'cannot tell', 'not supported')
     """
-    if "not supported" in verdicts:
+    if refuted:
         return "not supported"
     return "supported" if verdicts and set(verdicts) == {"supported"} else "cannot tell"
 
 
-def _why(verdict: Verdict, rows: Sequence[Json], left_out: Sequence[str]) -> str:
+def _why(verdict: Verdict, rows: Sequence[Json], statements: int, left_out: Sequence[str]) -> str:
     out = f" Left out as not learnable at this budget: {', '.join(left_out)}." if left_out else ""
     if not rows:
         return f"No learnable task was trained for it.{out}"
@@ -128,7 +142,9 @@ def _why(verdict: Verdict, rows: Sequence[Json], left_out: Sequence[str]) -> str
         if any(row["verdict"] == word for row in rows)
     ]
     few = " " + _few(rows) if verdict == "cannot tell" and _few(rows) else ""
-    return f"Of {len(rows)} case{'s' * (len(rows) != 1)}: {', '.join(counts)}.{few}{out}"
+    alone = any(row["verdict"] == "not supported" for row in rows) and verdict == "cannot tell"
+    many = f" That may be chance among {statements} statements: nothing is refuted at 95% over all of them." * alone
+    return f"Of {len(rows)} case{'s' * (len(rows) != 1)}: {', '.join(counts)}.{many}{few}{out}"
 
 
 def _few(rows: Sequence[Json]) -> str:
@@ -192,10 +208,11 @@ def _transfer_check(found: Sequence[Transfer], other: str, case: Case) -> Check:
     own = {each.source: each for each in found if each.regime == "curriculum"}
     beside = {each.source: each for each in found if each.regime == other}
     sources = list(dict.fromkeys([*own, *beside]))
-    undefined = [s for s in sources if not _defined(own.get(s), case.level) or not _defined(beside.get(s), case.level)]
+    level = case.study.rule.level  # where a score is defined does not hang on how many statements there are
+    undefined = [s for s in sources if not _defined(own.get(s), level) or not _defined(beside.get(s), level)]
     if undefined:
         return absent(f"{name} (undefined from {', '.join(undefined)})")
-    first, second = (linear_by_target([side[s] for s in sources], case.level)[case.task][0] for side in (own, beside))
+    first, second = (linear_by_target([side[s] for s in sources], level)[case.task][0] for side in (own, beside))
     difference = (first - second) * (1 / len(sources))
     return in_range(name, difference.estimate(case.level), len(difference.seeds), 0.0, INFINITY, unit="")
 

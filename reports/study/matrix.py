@@ -8,11 +8,11 @@ from gapshift.reports.study.values import Json, note, share
 
 
 def matrix_rows(study: Study) -> list[Json]:
-    """One matrix a (task, family) that has some model trained on one level alone.
+    """One matrix for each own (task, family) that has some model trained on one level alone.
 
     {task, family, width, trained, tested, accuracy (5 x 5, row = trained level, E or null), note}
     """
-    return [row for task, family in study.pairs if (row := _row(study, task, family)) is not None]
+    return [row for task, family in study.own_pairs if (row := _row(study, task, family)) is not None]
 
 
 def _row(study: Study, task: str, family: str) -> Json | None:

@@ -64,6 +64,21 @@ def quintiles(value: Floats, ids: NDArray[np.str_]) -> NDArray[np.int64]:
     return level
 
 
+def tie_share(value: Floats, level: NDArray[np.int64]) -> float:
+    """Share of the grouped items whose value is also found in another group.
+
+    >>> tie_share(np.array([1.0, 1.0, 2.0, np.nan]), np.array([1, 2, 2, 0]))
+    0.6666666666666666
+    """
+    grouped = level > 0
+    if not grouped.any():
+        return 0.0
+    _, same = np.unique(value[grouped], return_inverse=True)
+    groups = np.zeros((same.max() + 1, LEVELS + 1), dtype=bool)
+    groups[same, level[grouped]] = True
+    return float((groups.sum(axis=1) > 1)[same].mean())
+
+
 def read_measures(workspace: Workspace, study: Study) -> list[Measured]:
     """The measures of ``measures.parquet``; none where a run has no such file.
 
@@ -124,7 +139,10 @@ def _row(study: Study, measured: Measured) -> Json:
     found = [
         _finding(name, *values, study.rule.level) for name, values in _findings(study, task.name, by_b, by_measure)
     ]
-    return row | {"findings": found, "note": "turned: it falls as b rises" if turned else ""}
+    ties = tie_share(measured.value, by_measure)
+    said = ["turned: it falls as b rises"] if turned else []
+    said += [f"{ties:.0%} of the items share their value with another group; a hash of the id decided"] if ties else []
+    return row | {"findings": found, "note": "; ".join(said)}
 
 
 def _finding(name: str, by_b: Quantity, by_measure: Quantity, level: float) -> Json:

@@ -136,6 +136,16 @@ class Study:
         """Every (task, family), in the plan's order."""
         return tuple(dict.fromkeys((group.run.task, group.run.family) for group in self.groups))
 
+    @cached_property
+    def own_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Every (task, family) that the study compares: the exported ones, all where a task has none.
+
+        Not those that were trained only to lend their trunk to another task.
+        """
+        exported = {(group.run.task, group.run.family) for group in self.groups if group.run.exported}
+        tasks = {task for task, _ in exported}
+        return tuple(pair for pair in self.pairs if pair in exported or pair[0] not in tasks)
+
     def family_of(self, task: str) -> str | None:
         """The family with most runs on a task; the first planned of equals."""
         own = (group for group in self.groups if group.run.task == task)

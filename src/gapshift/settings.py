@@ -46,7 +46,7 @@ def _explain(model: type[BaseModel], tree: Any, problem: ErrorDetails, where: st
     if problem["type"] == "missing":
         what = "key" if isinstance(problem["loc"][-1], str) else "value"
         return SettingsError(f"{where}: the {what} {key!r} is missing; add it.")
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").removesuffix(".")
     got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
     return SettingsError(f"{where}: {key or 'the whole table'}: {message}{got}.")
 

@@ -161,7 +161,7 @@ def test_nothing_readable_is_nothing_like_probabilities() -> None:
             _spans,
             SPANS,
             DataError,
-            r"^e holds items that are no texts; spans are cut from texts alone",
+            r"^e holds items that are no texts; its domain is control",
         ),
         (
             _asked(PASSAGES, how=PIXELS),

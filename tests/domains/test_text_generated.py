@@ -16,7 +16,8 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from gapshift.domains.base import Dataset, Text
 from gapshift.domains.readers import passages, sentiment
 from gapshift.domains.readers.grammar import Draws, fill, sentence_case
-from gapshift.domains.text import learn, length, prepare_many, span_records, span_targets
+from gapshift.domains.spans import span_records, span_targets
+from gapshift.domains.text import learn, length, prepare_many
 from gapshift.errors import DataError
 from gapshift.schema import OUTCOMES, SPECIAL_TOKENS, TextPreprocessing
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gapshift.domains.base import Text
-from gapshift.domains.spans import CUT, LONGEST
+from gapshift.domains.spans import CUT, LONGEST, span_probability, span_records, span_target, span_targets
 from gapshift.domains.squad_metric import exact_match, f1, normalize
-from gapshift.domains.text import prepare, span_probability, span_records, span_target, span_targets
+from gapshift.domains.text import prepare
 from gapshift.errors import DataError, EvaluationError
 from gapshift.records import Records
 from gapshift.schema import SPECIAL_TOKENS, Item, TextPreprocessing

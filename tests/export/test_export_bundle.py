@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 from gapshift.errors import ContractError, EvaluationError
-from gapshift.export.bundle import Answers, Mix, Origin, export_bundle
+from gapshift.export.bundle import Mix, Origin, export_bundle
 from gapshift.export.model_file import describe, sha256
 from gapshift.export.parity import check_parity, ties
 from gapshift.export.stamp import read_contract, read_stamp
 from gapshift.export.torch_onnx import OPSET, to_onnx
-from gapshift.records import records_from_scores, unanswered
+from gapshift.records import Records, records_from_scores, unanswered
 from gapshift.schema import (
     TRAINING,
     Bundle,
@@ -51,8 +51,8 @@ def network(family: str = "cnn", seed: int = 0) -> nn.Module:
     return build_spec(ModelSpec(family=family, shape=(1, 8, 8), classes=3, width=4), seed=seed)
 
 
-def answers(model: nn.Module) -> Answers:
-    return Answers(records_from_scores(ITEMS, scores(model, IMAGES), probabilities=False))
+def answers(model: nn.Module) -> Records:
+    return records_from_scores(ITEMS, scores(model, IMAGES), probabilities=False)
 
 
 @pytest.fixture(scope="module", params=["cnn", "vit"])
@@ -174,10 +174,10 @@ def test_the_answers_say_where_they_were_computed_and_how_the_network_was_traine
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"answers": Answers(unanswered([], "ok"))}, EvaluationError, "name 0 items, 0 of them different"),
-        ({"answers": Answers(unanswered([*ITEMS, ITEMS[0]], "ok"))}, EvaluationError, "21 items, 20 of them different"),
+        ({"answers": unanswered([], "ok")}, EvaluationError, "name 0 items, 0 of them different"),
+        ({"answers": unanswered([*ITEMS, ITEMS[0]], "ok")}, EvaluationError, "21 items, 20 of them different"),
         (
-            {"answers": Answers(unanswered([Item(id="x", label=7)], "ok"))},
+            {"answers": unanswered([Item(id="x", label=7)], "ok")},
             EvaluationError,
             "labels to 7 and predictions to -1; logits with 3 labels have 0 to 2",
         ),
@@ -220,7 +220,7 @@ def test_a_recurrent_network_of_spans_becomes_a_bundle_of_any_length(tmp_path: P
         build_spec(spec, seed=0),
         contract=GRU,
         inputs=np.random.default_rng(0).integers(1, 9, (8, 6)),
-        answers=Answers(records),
+        answers=records,
         origin=replace(ORIGIN, family="gru", domain="text"),
         length_axis=1,
         recurrent=True,

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from gapshift.domains.base import Dataset, InMemory, Text
 from gapshift.domains.duplicates import Signatures
 from gapshift.errors import DataError
 from gapshift.flows.data import TEST, TRAIN, absolute, open_calibration, study_splits
 from gapshift.flows.splitting import Limits, divided, separated
+from gapshift.flows.study_data import read_tasks
+from gapshift.flows.study_settings import StudySettings
 from gapshift.schema import DataSource, Item
+from gapshift.settings import validate
 
 
 def _dataset(rows: list[tuple[str, int, str | None, str]], split: str = "all") -> Dataset:
@@ -96,6 +101,20 @@ def test_the_order_of_the_items_changes_nothing() -> None:
     rows = [(f"i{n}", n % 2, f"g{n % 7}" if n % 3 else None, _word(n % 80)) for n in range(90)]
     one, other = _dataset(rows), _dataset(rows[::-1])
     assert divided(one, Signatures(one), 0.5, 3)[0] == divided(other, Signatures(other), 0.5, 3)[0]
+
+
+def test_items_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for index in range(6):
+            pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / label / f"{index}.png")
+    (tmp_path / "a" / "3.png").write_bytes(b"no picture")
+    task = {"data": {"source": str(tmp_path)}, "preprocessing": {"resize": {"size": [8, 8]}}}
+    (read,), notes = read_tasks(validate(StudySettings, {"name": "s", "tasks": {"t": task}}, "s.toml"))
+    assert len(read.task) == 11
+    assert "t: 1 of 12 items cannot be read; no network learns from them" in notes
 
 
 def test_speakers_stay_whole(tmp_path: Path) -> None:

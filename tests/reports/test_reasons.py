@@ -1,5 +1,7 @@
 """A run's reasons: what differs by seed or environment alone shares a line."""
 
+import numpy as np
+
 from gapshift.reports.judge import judge
 
 
@@ -11,6 +13,22 @@ def test_environments_of_a_bundle_share_a_reason(builder):
     summary = judge(builder.finish())
     assert len(summary["reasons"]) == 1
     assert summary["reasons"][0].startswith("FAIL: m in off, one-thread, level 5: 1 of 600 predictions change")
+
+
+def test_a_regimes_model_at_chance_has_not_learnt_and_its_contract_is_not_blamed(builder, edit):
+    """The study made the contract itself."""
+    name = builder.bundle("cnn-hard-only-s0", regime="hard-only", seed=0, family="cnn")
+    builder.environment("off")
+    records = builder.answers()
+    wrong = edit(records, correct=np.zeros(len(records)))
+    for cell in ("reference", "off"):
+        builder.cell(cell, wrong, bundle=name)
+    summary = judge(builder.finish())
+    notes = [reason for reason in summary["reasons"] if reason.startswith("NOTE")]
+    assert len(notes) == 1
+    assert "cnn-hard-only-s0 is no better than chance (0.0% against" in notes[0]
+    assert notes[0].endswith("it has not learnt its task, so there is little that a deployment could lose")
+    assert "check its contract" not in summary["headline"]
 
 
 def over_seeds(builder, answers, kind="lossy", blocked=(), **plan):

@@ -126,6 +126,48 @@ def test_a_small_matrix_is_cross_checked_with_py_irt_and_py_irt_with_em() -> Non
     assert abs(by_py_irt.parameters.theta.std() - 1) < 1e-9
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="py-irt needs Python below 3.12")
+def test_engines_are_compared_on_what_both_can_see() -> None:
+    """Nearly all right: py-irt sees no difference between most items, where the probabilities still have one."""
+    random = np.random.default_rng(6)
+    logit = random.normal(size=20)[:, None] - 1.5 * B + 5
+    soft = expit(logit + random.normal(0, 0.3, logit.shape))
+    right = soft >= 0.5
+    mixed = right.any(axis=0) & ~right.all(axis=0)
+    assert 0.05 < mixed.mean() < 0.3
+    card = quick(soft, cross_check=None, guessing=0.1).card
+    naive = spearmanr(quick(soft, guessing=0.1).parameters.b, pyirt.PyIrtEngine().fit(soft).b).statistic
+    assert naive < 0.6
+    assert card.rank_correlation_py_irt is not None
+    assert card.rank_correlation_py_irt > 0.8
+    assert card.notes[-1] == (
+        f"Rank correlation of b between em and py-irt-1pl: {card.rank_correlation_py_irt:.3f}, over the "
+        f"{mixed.mean():.0%} of the items that some responders got right and others wrong. Both rated right and wrong "
+        "answers there; em's ratings use the soft responses. py-irt knows no guessing, which lowers it."
+    )
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="py-irt needs Python below 3.12")
+def test_items_that_no_responder_tells_apart_give_no_rank_correlation() -> None:
+    soft = np.clip(0.9 + 0.01 * np.random.default_rng(7).normal(size=(12, ITEMS)) - 0.02 * B, 0.6, 1.0)
+    soft[0, 0] = 0.1
+    card = quick(soft, cross_check=None).card
+    assert card.rank_correlation_py_irt is None
+    assert "fewer than 10 items are right for some responders and wrong for others" in card.notes[-1]
+
+
+def test_probabilities_lower_than_the_right_answers_are_said() -> None:
+    matrix = np.maximum(answers(20), answers(20, seed=8))
+    unsure = 0.5 + 0.2 * (matrix - 0.5)
+    assert quick(unsure, guessing=0.5).card.notes[-2] == (
+        f"The mean probability of the truth is {unsure.mean():.2f}, while {matrix.mean():.0%} of the answers give it "
+        "0.5 or more: the responders are less sure than right. level_abs follows the probabilities and calls the task "
+        "harder than its right answers do."
+    )
+    for said in (quick(matrix, guessing=0.5), quick(unsure)):  # nothing soft; no classes
+        assert "probability of the truth" not in " ".join(said.card.notes)
+
+
 def test_a_large_matrix_is_not_cross_checked_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CROSS_CHECK_RESPONSES", 100)
     card = quick(answers(10), cross_check=None).card

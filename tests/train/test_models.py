@@ -223,3 +223,14 @@ def test_every_domain_has_families_and_a_responder_of_its_own() -> None:
     assert {family.domain for family in FAMILIES.values()} == set(SHAPES) == set(DEFAULT_RESPONDER)
     assert all(FAMILIES[name].domain == domain for domain, name in DEFAULT_RESPONDER.items())
     assert [name for name, family in FAMILIES.items() if family.recurrent] == ["lstm", "gru"]
+
+
+@pytest.mark.parametrize("family", ["lstm", "gru"])
+def test_recurrent_layers_stay_in_float32_under_autocast(family: str) -> None:
+    spec = ModelSpec(family=family, shape=(6,), classes=3, width=8, vocabulary=9)
+    model, seen = build_spec(spec), list[torch.dtype]()
+    layer = model.get_submodule("layer")
+    layer.register_forward_hook(lambda _module, _inputs, outputs: seen.append(outputs[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(torch.ones(2, 6, dtype=torch.int64))
+    assert (seen, logits.dtype) == ([torch.float32], torch.bfloat16)

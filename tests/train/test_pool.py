@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import closing
 
 import pytest
@@ -31,6 +32,17 @@ def test_each_task_has_one_torch_thread_and_the_caller_gets_his_back() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_result_that_was_taken_is_let_go_of() -> None:
+    class Answers:
+        """Something that a weak reference can point to."""
+
+    results = in_parallel([Answers] * 3, workers=1)
+    first = weakref.ref(next(results))
+    next(results)
+    assert first() is None
+    results.close()
 
 
 def test_an_exception_comes_in_its_turn_and_drops_the_tasks_behind_it() -> None:

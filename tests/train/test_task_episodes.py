@@ -131,5 +131,5 @@ def test_draws_that_fit_no_item_are_named() -> None:
 def test_data_of_another_domain_are_refused() -> None:
     images = Pixels("pictures", ["a", "b"], [Item(id="x", label=0)], np.zeros((1, 4, 4), np.uint8))
     for attempt in (lambda: EpisodeTask.of(images, SCALED), lambda: learn(ControlPreprocessing(), images)):
-        with pytest.raises(DataError, match="pictures holds items that are no episodes; its domain is vision"):
+        with pytest.raises(DataError, match="Item 'x' of pictures is no episode; give control data"):
             attempt()

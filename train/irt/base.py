@@ -98,6 +98,15 @@ def _validate_values(responses: Floats) -> None:
         )
 
 
+def right_or_wrong(responses: Floats) -> Floats:
+    """Soft responses as answers: right (1) from 0.5 on, else wrong (0); NaN stays.
+
+    >>> right_or_wrong(np.array([0.5, 0.49, np.nan])).tolist()
+    [1.0, 0.0, nan]
+    """
+    return np.where(np.isnan(responses), np.nan, (responses >= 0.5).astype(np.float64))
+
+
 def first_few(values: Sequence[object], limit: int = 5) -> str:
     """The first values, comma-separated, and whether there are more."""
     return ", ".join(str(value) for value in values[:limit]) + (", …" if len(values) > limit else "")

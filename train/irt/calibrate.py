@@ -17,7 +17,7 @@ from gapshift.records import ITEM_SCHEMA
 from gapshift.schema import CalibrationCard, Item
 from gapshift.train.irt import engine as engine_named
 from gapshift.train.irt import pyirt
-from gapshift.train.irt.base import Engine, Floats, ItemParameters, first_few, fixed_guessing
+from gapshift.train.irt.base import Engine, Floats, ItemParameters, first_few, fixed_guessing, right_or_wrong
 from gapshift.train.irt.levels import absolute_levels, levels
 from gapshift.train.irt.link import LINKING_ASSUMPTION, link_parameters
 from gapshift.train.irt.reliability import Bands, gated_bands, split_half
@@ -25,6 +25,8 @@ from gapshift.train.irt.reliability import Bands, gated_bands, split_half
 CROSS_CHECK_RESPONSES = 1_500_000
 """Up to this many responses py-irt's 1PL is run too: about 8 s on one core (5 s per million)."""
 _ADVISED_RUNS = 12
+_FEWEST_TOLD_APART = 10
+_SOFTER_THAN_RIGHT = 0.03
 _NO_GUESSING = "Guessing is taken as 0, which is right for spans and episodes; K-way classification needs 1/K."
 
 
@@ -105,7 +107,8 @@ def calibrate(
     other tasks: their linked abilities then stand on the card. ``cross_check`` also runs the
     other engine (py-irt's 1PL, or em where the engine is py-irt) and states the rank
     correlation of b: True always, False never, None where it takes at most about ten seconds
-    and py-irt is there.
+    and py-irt is there. Both then rate the same right and wrong answers, since py-irt takes no
+    soft ones, and are compared on the items that have both: it orders the others at random.
 
     Raises CalibrationError for responses, ids, runs or names that cannot be used and for a forced
     cross-check that cannot run; UnknownNameError for an unknown engine.
@@ -115,12 +118,14 @@ def calibrate(
     _check_names(names, matrix)
     parameters = link_parameters(chosen.fit(matrix, guessing, seed))
     level, tie_share = levels(parameters.b, item_ids)
+    guessed = bool(fixed_guessing(guessing, matrix.shape[1]).any())
     found = _Found(
         reliability=split_half(matrix, chosen, guessing=guessing, runs=runs, seed=seed),
         independent=len(set(runs)) if runs is not None else len(matrix),
         converged=parameters.converged,
-        guessed=bool(fixed_guessing(guessing, matrix.shape[1]).any()),
+        guessed=guessed,
         tie_share=tie_share,
+        softness=_softness_note(matrix, guessed),
         agreement=_agreement(matrix, guessing, chosen, parameters.b, cross_check, seed),
     )
     return Calibration(
@@ -146,6 +151,7 @@ class _Found:
     converged: bool
     guessed: bool
     tie_share: float
+    softness: str
     agreement: Agreement
 
 
@@ -190,6 +196,7 @@ def _notes(found: _Found) -> tuple[str, ...]:
         _runs_note(found.independent),
         _convergence_note(found.converged),
         _tie_note(found.tie_share),
+        found.softness,
         "" if found.guessed else _NO_GUESSING,
         found.agreement[1],
     )
@@ -209,8 +216,10 @@ def _agreement(
     if reason:
         return None, f"Not cross-checked with a second engine: {reason}."
     other = engine_named("py-irt" if chosen.name == "em" else "em")
+    answers = right_or_wrong(matrix)
     try:
-        second = other.fit(matrix, guessing, seed).b
+        first = b if chosen.name != "em" or _hard(matrix) else chosen.fit(answers, guessing, seed).b
+        second = other.fit(answers, guessing, seed).b
     except Exception as error:
         if cross_check and isinstance(error, GapshiftError):
             raise
@@ -220,10 +229,24 @@ def _agreement(
                 f"{problem} Calibrate without --cross-check; the engine's own ratings stand."
             ) from error
         return None, problem  # nobody asked for it, so its failure does not cost the calibration
-    correlation = float(spearmanr(b, second).statistic)
-    if not np.isfinite(correlation):
-        return None, f"The cross-check with {other.name} gave no rank correlation: one engine rates all items alike."
-    return correlation, _cross_check_note(chosen, other, guessing, correlation, matrix.shape[1])
+    told_apart = np.nanmin(answers, axis=0) < np.nanmax(answers, axis=0)
+    correlation = _rank_correlation(first[told_apart], second[told_apart])
+    if correlation is None:
+        return None, (
+            f"The cross-check with {other.name} gave no rank correlation: one engine rates all items alike, or fewer "
+            f"than {_FEWEST_TOLD_APART} items are right for some responders and wrong for others."
+        )
+    return correlation, _cross_check_note(chosen, other, guessing, correlation, matrix, float(told_apart.mean()))
+
+
+def _rank_correlation(first: Floats, second: Floats) -> float | None:
+    if len(first) < _FEWEST_TOLD_APART or not (np.ptp(first) > 0 and np.ptp(second) > 0):
+        return None
+    return float(spearmanr(first, second).statistic)
+
+
+def _hard(matrix: Floats) -> bool:
+    return bool(np.isin(matrix[~np.isnan(matrix)], (0.0, 1.0)).all())
 
 
 def _named(error: Exception) -> str:
@@ -242,10 +265,15 @@ def _why_not(matrix: Floats, chosen: Engine, cross_check: bool | None) -> str | 
     return pyirt.unavailable()
 
 
-def _cross_check_note(chosen: Engine, other: Engine, guessing: ArrayLike, correlation: float, items: int) -> str:
-    ranks = f"Rank correlation of b between {chosen.name} and {other.name}: {correlation:.3f}."
-    guessed = fixed_guessing(guessing, items).any()
-    return ranks + (" py-irt knows no guessing, which lowers it." if guessed else "")
+def _cross_check_note(
+    chosen: Engine, other: Engine, guessing: ArrayLike, correlation: float, matrix: Floats, told_apart: float
+) -> str:
+    ranks = f"Rank correlation of b between {chosen.name} and {other.name}: {correlation:.3f}"
+    if told_apart < 1:
+        ranks += f", over the {told_apart:.0%} of the items that some responders got right and others wrong"
+    soft = "" if _hard(matrix) else " Both rated right and wrong answers there; em's ratings use the soft responses."
+    guessed = fixed_guessing(guessing, matrix.shape[1]).any()
+    return f"{ranks}.{soft}" + (" py-irt knows no guessing, which lowers it." if guessed else "")
 
 
 # ------------------------------------------------------------------------------- the notes
@@ -278,8 +306,8 @@ def _convergence_note(converged: bool) -> str:
     if converged:
         return ""
     return (
-        "The order of the items, and so their levels 1-5, stand. The scale of b is rough, and level_abs with it: the "
-        "responders differ so little in ability that the engine stopped at its limit of rounds."
+        "The scale of b is rough, and level_abs with it: the responders differ so little in ability that the engine "
+        "stopped at its limit of rounds. The order of the items, and so their levels 1-5, is not touched by that."
     )
 
 
@@ -288,4 +316,20 @@ def _tie_note(tie_share: float) -> str:
         f"{tie_share:.1%} of the items share their difficulty with another level; a hash of the id decided."
         if tie_share
         else ""
+    )
+
+
+def _softness_note(matrix: Floats, guessed: bool) -> str:
+    """Probabilities set the absolute scale, and may be low where answers are right.
+
+    Only of classes is a soft response a probability, and right where it is at least 0.5.
+    """
+    known = matrix[~np.isnan(matrix)]
+    mean, right = float(known.mean()), float(right_or_wrong(known).mean())
+    if not guessed or _hard(matrix) or right - mean < _SOFTER_THAN_RIGHT:
+        return ""
+    return (
+        f"The mean probability of the truth is {mean:.2f}, while {right:.0%} of the answers give it 0.5 or more: the "
+        "responders are less sure than right. level_abs follows the probabilities and calls the task harder than its "
+        "right answers do."
     )

@@ -21,10 +21,9 @@ from typing import Any, Literal, final
 import numpy as np
 
 from gapshift.errors import CalibrationError
-from gapshift.train.irt.base import Engine, Floats, ItemParameters
+from gapshift.train.irt.base import Engine, Floats, ItemParameters, right_or_wrong
 
 _EPOCHS, _LEARNING_RATE = 200, 0.1
-_RIGHT = 0.5  # a soft response of at least this much counts as right
 
 
 def unavailable() -> str | None:
@@ -90,7 +89,7 @@ def _write_json_lines(path: Path, responses: Floats) -> None:
     with path.open("w", encoding="utf-8") as file:
         for responder, row in enumerate(responses):
             items = np.flatnonzero(~np.isnan(row))
-            right = (row[items] >= _RIGHT).astype(int)
+            right = right_or_wrong(row[items]).astype(int)
             answers = dict(zip(map(str, items.tolist()), right.tolist(), strict=True))
             file.write(json.dumps({"subject_id": str(responder), "responses": answers}) + "\n")
 

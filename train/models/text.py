@@ -64,6 +64,8 @@ class Recurrent(nn.Module):
     """Embedding, one bidirectional layer of half the width each way, and a head.
 
     No packed sequences, which do not export: the backward direction reads right padding first.
+    The layer itself runs in float32 under autocast, too: cuDNN's would take float16 whatever
+    type is asked for, which without a scaled loss lets gradients vanish.
     """
 
     def __init__(self, layer: type[nn.LSTM] | type[nn.GRU], vocabulary: int, classes: int, width: int, head: Head):
@@ -74,7 +76,8 @@ class Recurrent(nn.Module):
         self.head = SpanHead(2 * half) if head == "spans" else MaxHead(2 * half, classes)
 
     def forward(self, ids: Tensor) -> Tensor:
-        states, _ = self.layer(self.embed(ids))
+        with torch.autocast(ids.device.type, enabled=False):
+            states, _ = self.layer(self.embed(ids))
         logits: Tensor = self.head(states, ids != PAD)
         return logits
 

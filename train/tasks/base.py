@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -61,7 +62,11 @@ class Task(ABC):
 
     @final
     def digest(self) -> str:
-        """SHA-256 (hex) over the items' ids, labels and contents as the networks see them."""
+        """SHA-256 (hex) over the items' ids, labels and contents as the networks see them; computed once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return digest([self._content, [[item.id, item.label] for item in self.items], self.kind])
 
     @final

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gapshift.domains.answering import episode_of
 from gapshift.domains.base import Dataset, Episode
 from gapshift.domains.control.controllers import reference
 from gapshift.domains.control.episodes import Predict, Rollout, answer_episodes, rollout, windows
 from gapshift.domains.control.sensors import Sensors
 from gapshift.domains.control.simulation import task_of
-from gapshift.errors import DataError
 from gapshift.records import Records
 from gapshift.schema import ControlPreprocessing, Item, digest
-from gapshift.train.data import intra_op_threads
 from gapshift.train.loop import Fit, fit
+from gapshift.train.predict import scores
 from gapshift.train.settings import TrainingSettings
 from gapshift.train.sources import Source
 from gapshift.train.tasks.base import Rows, Task
@@ -119,8 +119,7 @@ class EpisodeTask(Task):
         )
 
     def truth(self, model: nn.Module, rows: Rows) -> NDArray[np.float32]:
-        with intra_op_threads(1):
-            done = rollout(self._of(rows), _predictor(model), self._preprocessing, _BATCH)
+        done = rollout(self._of(rows), _predictor(model), self._preprocessing, _BATCH)
         return done.mastery.astype(np.float32)
 
     def error_norm(self, model: nn.Module, rows: Rows) -> None:  # noqa: ARG002
@@ -128,12 +127,10 @@ class EpisodeTask(Task):
 
     def records(self, model: nn.Module, rows: Rows) -> Records:
         items = [self.items[row] for row in rows]
-        with intra_op_threads(1):
-            return answer_episodes(items, self._of(rows), _predictor(model), self._preprocessing, _BATCH)
+        return answer_episodes(items, self._of(rows), _predictor(model), self._preprocessing, _BATCH)
 
     def examples(self, model: nn.Module, count: int) -> NDArray[Any]:
-        with intra_op_threads(1):
-            return windows(self._episodes, _predictor(model), self._preprocessing, count, _BATCH)
+        return windows(self._episodes, _predictor(model), self._preprocessing, count, _BATCH)
 
     def _of(self, rows: Rows) -> list[Episode]:
         return [self._episodes[row] for row in rows]
@@ -227,21 +224,9 @@ class _Met:
 
 
 def _predictor(model: nn.Module) -> Predict:
-    """The network as a controller, in eval mode, on the device where it is."""
-    place = next(model.parameters()).device
-
-    def predict(inputs: NDArray[np.float32]) -> NDArray[Any]:
-        with torch.inference_mode():
-            logits: NDArray[Any] = model(torch.from_numpy(inputs).to(place)).float().cpu().numpy()
-        return logits
-
-    model.eval()
-    return predict
+    """The network as a controller: asked as networks of every domain are."""
+    return lambda inputs: scores(model, inputs, _BATCH)
 
 
 def _episodes(dataset: Dataset, rows: Sequence[int]) -> list[Episode]:
-    raws = [dataset.raw(row) for row in rows]
-    episodes = [raw for raw in raws if isinstance(raw, Episode)]
-    if len(episodes) < len(raws):
-        raise DataError(f"{dataset.name} holds items that are no episodes; its domain is {dataset.domain}.")
-    return episodes
+    return [episode_of(dataset, row) for row in rows]

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapshift.domains import audio, spans, text
-from gapshift.domains.base import Dataset, Text
+from gapshift.domains.answering import texts_of
+from gapshift.domains.base import Dataset
 from gapshift.domains.prepare import prepare
 from gapshift.errors import DataError, UnreadableItemError
 from gapshift.schema import (
@@ -71,15 +72,6 @@ def make_task(dataset: Dataset, preprocessing: AnyPreprocessing) -> Made:
     return Made(task, rows)
 
 
-def texts_of(dataset: Dataset, rows: Sequence[int] | Rows | range) -> list[Text]:
-    """The texts of these rows. Raises DataError where an item is none."""
-    raws = [dataset.raw(int(row)) for row in rows]
-    texts = [raw for raw in raws if isinstance(raw, Text)]
-    if len(texts) < len(raws):
-        raise DataError(f"{dataset.name} holds items that are no texts; its domain is {dataset.domain}.")
-    return texts
-
-
 def _span_task(
     dataset: Dataset,
     items: Sequence[Item],
@@ -99,16 +91,20 @@ def _span_task(
 
 def _inputs(dataset: Dataset, preprocessing: AnyPreprocessing) -> tuple[NDArray[Any], Rows]:
     """Prepared inputs (n readable, ...) and the rows that they belong to."""
-    inputs, rows = [], []
+    inputs: NDArray[Any] | None = None
+    rows: list[int] = []
     for row in range(len(dataset)):
         try:
-            inputs.append(prepare(dataset.raw(row), preprocessing))
-            rows.append(row)
+            one = prepare(dataset.raw(row), preprocessing)
         except UnreadableItemError:
             continue  # it stays in the data set, and its record in the reference cell says so
-    if not rows:
+        if inputs is None:  # one array from the start: tens of thousands of images are in memory once
+            inputs = np.empty((len(dataset), *one.shape), one.dtype)
+        inputs[len(rows)] = one
+        rows.append(row)
+    if inputs is None:
         raise DataError(f"None of the {len(dataset)} items of {dataset.name} can be decoded.")
-    return np.stack(inputs), np.array(rows, dtype=np.intp)
+    return inputs[: len(rows)], np.array(rows, dtype=np.intp)
 
 
 def _sounds(dataset: Dataset) -> Iterator[bytes]:

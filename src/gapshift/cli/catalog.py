@@ -64,18 +64,20 @@ def envs_show(name: str, environment_file: Path | None, as_json: bool) -> int:
 @json_option
 def contract(model: Path | None, domain: Domain | None, as_json: bool) -> int:
     """Print the contract inside an ONNX file as contract.toml, to read or to edit; or a template of one."""
-    if (model is None) == (domain is None):
+    if model is not None and domain is None:
+        text, tree = _inside(model)
+    elif domain is not None and model is None:
+        text, tree = _template(domain)
+    else:
         raise UsageError("Give either a model or --domain NAME.")
-    text, tree = _template(domain) if domain is not None else _inside(model)
     click.echo(json.dumps(tree) if as_json else text, nl=as_json)
     return 0
 
 
-def _inside(model: Path | None) -> tuple[str, dict[str, Any]]:
+def _inside(model: Path) -> tuple[str, dict[str, Any]]:
     """The contract inside a file: as TOML, and as JSON's types."""
     from gapshift.export.stamp import contract_to_toml, read_contract
 
-    assert model is not None  # there is one where no domain was given
     found = read_contract(model)
     return contract_to_toml(found), found.model_dump(mode="json")
 

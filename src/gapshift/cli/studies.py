@@ -41,11 +41,11 @@ def study(
     as_json: bool,
 ) -> int:
     """Difficulty, regimes, bundles, environments, report, as a study file says."""
-    if (settings is None) == (reproduce is None):
-        raise UsageError("Give either a study file or --reproduce RUN.")
-    if reproduce is not None:
+    if settings is not None and reproduce is None:
+        return _from_file(settings, out, "report", as_json, context.obj["debug"], data_root)
+    if reproduce is not None and settings is None:
         return _reproduce(reproduce, out or reproduce.with_name(f"{reproduce.name}-again"), as_json, context)
-    return _from_file(settings, out, "report", as_json, context.obj["debug"], data_root)
+    raise UsageError("Give either a study file or --reproduce RUN.")
 
 
 @click.command()
@@ -146,12 +146,9 @@ def _up_to(largest_pp: float | None) -> str:
     return "an unknown amount (one is no number)" if largest_pp is None else f"up to {largest_pp:.2f} pp"
 
 
-def _from_file(
-    settings: Path | None, out: Path | None, until: Any, as_json: bool, debug: bool, data_root: Path | None
-) -> int:
+def _from_file(settings: Path, out: Path | None, until: Any, as_json: bool, debug: bool, data_root: Path | None) -> int:
     from gapshift.flows.study_settings import read_study
 
-    assert settings is not None  # the command line asked for it
     read = read_study(settings, data_root)
     return _study(read, out or Path("runs") / read.name, until, as_json, debug)
 

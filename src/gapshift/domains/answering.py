@@ -1,11 +1,12 @@
 """From a model's outputs to records: classes, spans of a text, whole episodes.
 
-One way for every asker: torch at training time, and each runtime in each environment.
+One way for each runtime in each environment; a torch network's own answers are made by the same
+three functions under it (``records_from_scores``, ``span_records``, ``answer_episodes``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -82,7 +83,7 @@ def _records(asked: Asked, rows: NDArray[np.intp], scores: NDArray[Any], interfa
     if interface.output_kind == "spans":
         if not isinstance(asked.preprocessing, TextPreprocessing):
             raise DataError("Spans are cut from texts; give a contract of domain 'text'.")
-        return span_records(items, _texts(asked, rows), scores, asked.preprocessing)
+        return span_records(items, texts_of(asked.dataset, rows), scores, asked.preprocessing)
     if scores.ndim != 2 or scores.shape[1] != len(interface.labels):
         raise EvaluationError(
             f"The model gives scores of shape {scores.shape}; its contract names {len(interface.labels)} "
@@ -106,11 +107,12 @@ def episode_of(dataset: Dataset, row: int) -> Episode:
     return raw
 
 
-def _texts(asked: Asked, rows: NDArray[np.intp]) -> list[Text]:
-    raws = [asked.dataset.raw(int(row)) for row in rows]
+def texts_of(dataset: Dataset, rows: Iterable[int] | NDArray[np.intp]) -> list[Text]:
+    """The texts of these rows. Raises DataError where an item is none."""
+    raws = [dataset.raw(int(row)) for row in rows]
     texts = [raw for raw in raws if isinstance(raw, Text)]
     if len(texts) < len(raws):
-        raise DataError(f"{asked.dataset.name} holds items that are no texts; spans are cut from texts alone.")
+        raise DataError(f"{dataset.name} holds items that are no texts; its domain is {dataset.domain}.")
     return texts
 
 

@@ -9,22 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapshift.domains.base import Text
-from gapshift.domains.spans import span_probability, span_records, span_target, span_targets
 from gapshift.domains.tokens import encode, words
 from gapshift.errors import DataError
 from gapshift.schema import SPECIAL_TOKENS, TextPreprocessing
-
-__all__ = [
-    "learn",
-    "length",
-    "prepare",
-    "prepare_many",
-    "rarity",
-    "span_probability",
-    "span_records",
-    "span_target",
-    "span_targets",
-]
 
 FEWEST_OCCURRENCES = 2
 """A word met once in training is learnt as [UNK], so that [UNK] is trained too."""

@@ -60,8 +60,7 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
     chosen = choose(request.environments, request.groups, request.environment_file)  # a typo costs no reading
     bundle = user_bundle(request.model, request.contract)
     environments = applicable(chosen, bundle, request.environments)
-    dataset = open_source(request.data, class_labels(bundle))
-    _same_domain(dataset, bundle)
+    dataset = _open(request.data, bundle)
     judged, calibration = _divide(dataset, environments, request, bundle)
     rated = _rated(dataset, bundle, request, reporter)
     roles = {item.id: CALIBRATION for item in dataset.items} | {item.id: TEST for item in judged.items}
@@ -123,6 +122,17 @@ def class_labels(bundle: Bundle) -> tuple[str, ...] | None:
     """The data's classes as the model orders them; None where it answers otherwise than by a class."""
     interface = bundle.contract.model
     return interface.labels if interface.output_kind in CLASS_OUTPUTS else None
+
+
+def _open(source: DataSource, bundle: Bundle) -> Dataset:
+    """The data with the model's classes. Data of another kind is said to be that before its labels are looked at."""
+    try:
+        dataset = open_source(source, class_labels(bundle))
+    except DataError:
+        _same_domain(open_source(source), bundle)
+        raise
+    _same_domain(dataset, bundle)
+    return dataset
 
 
 def _same_domain(dataset: Dataset, bundle: Bundle) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gapshift.domains.answering import episode_of
+from gapshift.domains.answering import episode_of, texts_of
 from gapshift.domains.base import Dataset, RawImage
 from gapshift.domains.control.episodes import chance
 from gapshift.domains.decode import decode
@@ -37,7 +37,7 @@ from gapshift.schema import (
 from gapshift.train.irt.calibrate import Calibration, calibrate
 from gapshift.train.responders import Responses, default_ladder, respond
 from gapshift.train.settings import LadderSettings
-from gapshift.train.tasks.make import Made, learnt, make_task, texts_of
+from gapshift.train.tasks.make import Made, learnt, make_task
 
 _LEAST_SIDE, _MOST_SIDE, _PROBE = 16, 32, 64
 """Responders look at images between these sides (pixels), as large as a sample of the items allows."""
@@ -112,7 +112,7 @@ def given_levels(dataset: Dataset, task: str) -> Rated:
         source="the data's level column",
         notes=("Levels came with the data; gapshift cannot say how reliable they are.",),
     )
-    return Rated(_table(dataset.items, task, levels), card)
+    return Rated(_with_chance(_table(dataset.items, task, levels), dataset), card)
 
 
 def levels_from_file(path: Path, dataset: Dataset, task: str) -> Rated:
@@ -141,7 +141,7 @@ def levels_from_file(path: Path, dataset: Dataset, task: str) -> Rated:
         if name in rows.column_names:
             own = own.set_column(own.column_names.index(name), name, _cast(path, rows, name))
     card = _card_of(cards, path, task, len(position))
-    return Rated(own, card.model_copy(update={"notes": (*card.notes, *_trained_on(rows))}))
+    return Rated(_with_chance(own, dataset), card.model_copy(update={"notes": (*card.notes, *_trained_on(rows))}))
 
 
 def _trained_on(rows: pa.Table) -> list[str]:
@@ -248,7 +248,8 @@ def rate_and_measure(
         seed=seed,
     )
     table = _with_unrated(calibration, dataset, items, task)
-    rated = Rated(_with_chance(table, dataset), calibration.card)
+    card = calibration.card.model_copy(update={"notes": (*_unread(dataset, items), *calibration.card.notes)})
+    rated = Rated(_with_chance(table, dataset), card)
     return Rating(rated, [item.id for item in items], _measures(dataset, made, responses))
 
 
@@ -285,6 +286,15 @@ def _with_unrated(calibration: Calibration, dataset: Dataset, rated: Sequence[It
     known = {item.id for item in rated}
     unrated = [item for item in dataset.items if item.id not in known]
     return pa.concat_tables([table, _table(unrated, task, {})]) if unrated else table
+
+
+def _unread(dataset: Dataset, rated: Sequence[Item]) -> list[str]:
+    """A note on the items that could not be read, if any."""
+    known = {item.id for item in rated}
+    unread = [item.id for item in dataset.items if item.id not in known]
+    if not unread:
+        return []
+    return [f"{len(unread)} of {len(dataset)} items cannot be read and have no level, {unread[0]!r} first."]
 
 
 def _responder_task(dataset: Dataset) -> Made:

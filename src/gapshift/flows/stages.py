@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gapshift.export.bundle import Answers, Mix, Origin, export_bundle, write_mix
+from gapshift.export.bundle import (
+    Mix,
+    Origin,
+    answers_header,
+    export_bundle,
+    read_mix,
+    weights_digest,
+    write_mix,
+)
 from gapshift.flows.levels import Rated, Rating, rate_and_measure, read_rated, write_rated
 from gapshift.flows.reporting import Reporter
 from gapshift.flows.splitting import TEST
@@ -23,10 +30,10 @@ from gapshift.flows.study_data import StudyTask
 from gapshift.flows.study_runs import UNTRAINED, ModelRun, model_runs
 from gapshift.flows.study_settings import StudySettings
 from gapshift.records import Records, read_cell, write_cell, write_text
-from gapshift.schema import TRAINING, Bundle, CellInfo, Execution, TrainedRun, answers_key, digest
+from gapshift.schema import Bundle, TrainedRun, digest
 from gapshift.settings import validate
 from gapshift.train.checkpoint import load_checkpoint, save_checkpoint
-from gapshift.train.data import array_digest, choose_device
+from gapshift.train.data import choose_device
 from gapshift.train.loop import Fit
 from gapshift.train.measures import write_measures
 from gapshift.train.models import FAMILIES
@@ -86,7 +93,8 @@ def train_runs(study: Study, rated: Mapping[str, Rated]) -> None:
     study.reporter.stage("train")
     runs = model_runs(study.settings)
     by_name = {run.name: run for run in runs}
-    keys = {run: _training_key(study, rated, run, by_name) for run in runs}
+    taught = _taught(study, rated)
+    keys = {run: _training_key(study, taught, run, by_name) for run in runs}
     for wave in ([run for run in runs if run.trunk_from is None], [run for run in runs if run.trunk_from is not None]):
         _train_wave(study, rated, wave, keys, len(runs) - len(wave) if wave and wave[0].trunk_from else 0, len(runs))
 
@@ -114,10 +122,10 @@ def export_runs(study: Study, rated: Mapping[str, Rated]) -> tuple[Bundle, ...]:
     """Export every model that meets the environments and has no bundle yet; all bundles, in order."""
     study.reporter.stage("export")
     workspace, bundles = study.workspace, []
-    runs = [run for run in model_runs(study.settings) if run.exported]
+    runs, taught = [run for run in model_runs(study.settings) if run.exported], _taught(study, rated)
     for done, run in enumerate(runs):
         study.reporter.progress(f"exporting {run.name}", done, len(runs))
-        key = digest(["export", _training_key(study, rated, run, {})])
+        key = digest(["export", _training_key(study, taught, run, {})])
         card, model = (workspace.bundles / f"{run.name}{suffix}" for suffix in (".json", ".onnx"))
         outputs = (card, model, workspace.answers_path(run.name), workspace.mix_path(run.name))
         if not workspace.is_done(f"export-{run.name}", key, *outputs):
@@ -218,10 +226,10 @@ def _keep(study: Study, run: ModelRun, trained: _Trained) -> None:
     workspace, fitted = study.workspace, trained.fit
     weights, log, answers = _outputs(workspace, run)
     spec = study.tasks[run.task].task.spec(run.family, trained.training.width)
-    arrays = [tensor.detach().cpu().numpy() for _, tensor in sorted(trained.model.state_dict().items())]
-    sha256 = array_digest(*arrays)
+    sha256 = weights_digest(trained.model)
+    header = answers_header(run.name, sha256, trained.model, fitted.device, fitted.dtype, fitted.seconds)
     save_checkpoint(weights, trained.model, spec, trained.training)
-    write_cell(answers, _answers_header(run, sha256, fitted, trained.model), trained.records)
+    write_cell(answers, header, trained.records)
     write_mix(workspace.mix_path(run.name), trained.mix)
     text = {
         "device": fitted.device,
@@ -235,26 +243,11 @@ def _keep(study: Study, run: ModelRun, trained: _Trained) -> None:
     write_text(log, json.dumps(text))
 
 
-def _answers_header(run: ModelRun, sha256: str, fitted: Fit, model: nn.Module) -> CellInfo:
-    execution = Execution(
-        engine="torch",
-        provider=next(model.parameters()).device.type,
-        versions={"torch": torch.__version__},
-        settings={"training_device": fitted.device, "training_dtype": fitted.dtype, "training_seconds": fitted.seconds},
-    )
-    return CellInfo(key=answers_key(sha256), bundle=run.name, environment=TRAINING, execution=execution)
-
-
 def _outputs(workspace: Workspace, run: ModelRun) -> tuple[Path, Path, Path]:
     """Where a run's weights, its training log and its answers lie."""
     folder = workspace.root / "checkpoints"
     answers = folder / f"{run.name}.answers.parquet" if run.exported else workspace.answers_path(run.name)
     return folder / f"{run.name}.pt", folder / f"{run.name}.json", answers
-
-
-def _read_mix(workspace: Workspace, run: ModelRun) -> Mix:
-    table = pq.read_table(workspace.mix_path(run.name))
-    return Mix(table["item_id"].to_pylist(), np.asarray(table["weight"].to_numpy()))
 
 
 def _read_log(workspace: Workspace, run: ModelRun) -> dict[str, Any]:
@@ -276,8 +269,8 @@ def _export(study: Study, run: ModelRun) -> Bundle:
         name=run.name,
         contract=task.contract(),
         inputs=task.task.examples(model, PARITY_ITEMS),
-        answers=Answers(read_cell(answers)[1]),
-        mix=_read_mix(workspace, run),
+        answers=read_cell(answers)[1],
+        mix=read_mix(workspace.mix_path(run.name)),
         origin=Origin(
             regime=run.regime,
             seed=run.seed,
@@ -310,14 +303,18 @@ def _calibration_key(study: Study, task: StudyTask) -> str:
     return digest([shared, content, RESPONDERS_VERSION, device])
 
 
-def _training_key(study: Study, rated: Mapping[str, Rated], run: ModelRun, by_name: Mapping[str, ModelRun]) -> str:
+def _taught(study: Study, rated: Mapping[str, Rated]) -> dict[str, str]:
+    """The digest of what each task can teach: contents, roles and levels; once for all its models."""
+    return {
+        name: digest([task.task.digest(), sorted(task.roles.items()), sorted(rated[name].strata().items())])
+        for name, task in study.tasks.items()
+    }
+
+
+def _training_key(study: Study, taught: Mapping[str, str], run: ModelRun, by_name: Mapping[str, ModelRun]) -> str:
     """Everything that a trained model depends on; with its lender's key where its trunk is borrowed."""
-    task = study.tasks[run.task]
     training = training_of(study.settings, run).model_dump(mode="json")
-    levels = sorted(rated[run.task].strata().items())
     lender = by_name.get(run.trunk_from or "")
-    borrowed = _training_key(study, rated, lender, by_name) if lender else run.trunk_from
+    borrowed = _training_key(study, taught, lender, by_name) if lender else run.trunk_from
     plain = replace(run, exported=False).name
-    return digest(
-        [training, task.task.digest(), levels, plain, borrowed, torch.__version__, choose_device("auto").type]
-    )
+    return digest([training, taught[run.task], plain, borrowed, torch.__version__, choose_device("auto").type])

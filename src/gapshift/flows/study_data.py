@@ -60,7 +60,10 @@ def read_tasks(settings: StudySettings) -> tuple[tuple[StudyTask, ...], tuple[st
         notes += [text if text.startswith(f"{name}:") else f"{name}: {text}" for text in said]
         training = with_role(dataset, roles, TRAIN)
         preprocessing = learnt(training, task.preprocessing, task.vocabulary_size)
-        tasks.append(StudyTask(name, task, dataset, roles, preprocessing, make_task(dataset, preprocessing).task))
+        made = make_task(dataset, preprocessing)
+        if lost := len(dataset) - len(made.rows):
+            notes.append(f"{name}: {lost} of {len(dataset)} items cannot be read; no network learns from them")
+        tasks.append(StudyTask(name, task, dataset, roles, preprocessing, made.task))
     return tuple(tasks), tuple(notes)
 
 

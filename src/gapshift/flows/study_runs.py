@@ -99,7 +99,12 @@ def _transfers(settings: StudySettings) -> list[ModelRun]:
     if transfer is None:
         return []
     tasks = settings.compared()
-    sources = [_source(settings, task, regime, seed) for task in tasks for regime in settings.regimes for seed in seeds]
+    sources = [
+        _source(settings, transfer.width, task, regime, seed)
+        for task in tasks
+        for regime in settings.regimes
+        for seed in seeds
+    ]
     trunks = [(source.name, source.seed) for source in sources] + [(UNTRAINED, seed) for seed in seeds]
     targets = [
         ModelRun(task, _transformer(settings, task), IID, seed, width=transfer.width, trunk_from=trunk)
@@ -113,9 +118,8 @@ def _transformer(settings: StudySettings, task: str) -> str:
     return TRANSFORMERS[settings.tasks[task].domain]
 
 
-def _source(settings: StudySettings, task: str, regime: str, seed: int) -> ModelRun:
+def _source(settings: StudySettings, width: int, task: str, regime: str, seed: int) -> ModelRun:
     """The transformer that lends its trunk: the study's own model where that is one of this width."""
-    transfer, family = settings.comparisons.transfer, _transformer(settings, task)
-    assert transfer is not None  # its caller's first question
-    own = family in settings.tasks[task].families and settings.training_of(task).width == transfer.width
-    return ModelRun(task, family, regime, seed, width=None if own else transfer.width)
+    family = _transformer(settings, task)
+    own = family in settings.tasks[task].families and settings.training_of(task).width == width
+    return ModelRun(task, family, regime, seed, width=None if own else width)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gapshift.domains.open import is_built_in
-from gapshift.errors import UnknownNameError
+from gapshift.errors import GapshiftError, UnknownNameError
 from gapshift.flows.levels import CalibrationSettings
 from gapshift.schema import (
     PREPROCESSING,
@@ -39,7 +39,7 @@ TRANSFORMERS: dict[Domain, str] = {
     "control": "controller",
 }
 """Each domain's transformer: their trunks are alike, so one can stand in for another."""
-_NAME = r"^[a-z0-9][a-z0-9._]*(-[a-z0-9._]+)*$"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._]*(-[a-z0-9._]+)*")
 
 
 def _all_known(what: str, names: Iterable[str], valid: Iterable[str]) -> None:
@@ -172,7 +172,7 @@ class StudySettings(Frozen):
     @classmethod
     def _names_of_files(cls, tasks: dict[str, TaskSettings]) -> dict[str, TaskSettings]:
         for name in tasks:
-            if not re.match(_NAME, name):
+            if not _NAME.fullmatch(name):
                 raise ValueError(f"the task {name!r} names files: lower-case letters, digits, '.', '_' and single '-'")
         owner: dict[str, str] = {}
         for name, task in tasks.items():
@@ -193,17 +193,19 @@ class StudySettings(Frozen):
 
     @model_validator(mode="after")
     def _training_of_every_task(self) -> StudySettings:
-        for name in self.tasks:
+        for name, task in self.tasks.items():
+            if "family" in task.training or self.training.family != TrainingSettings().family:
+                raise ValueError(f"training.family is not taken here; name the families in tasks.{name}.families")
             try:
                 self.training_of(name)
-            except Exception as error:
-                raise ValueError(f"tasks.{name}.{error}") from error
+            except GapshiftError as error:
+                raise ValueError(str(error)) from error
         return self
 
     def training_of(self, task: str) -> TrainingSettings:
         """The study's training settings with the task's own keys. Raises SettingsError, UnknownNameError."""
         tree = {**self.training.model_dump(), **self.tasks[task].training}
-        return validate(TrainingSettings, tree, "training")
+        return validate(TrainingSettings, tree, f"tasks.{task}.training")
 
     def compared(self) -> tuple[str, ...]:
         """The tasks whose comparisons are trained: the first of each domain, or all."""

@@ -245,6 +245,7 @@ def test_equal_values_still_make_equal_quintiles(study):
     (row,) = study.json()["measures"]
     assert row["rank_correlation"] is None
     assert row["findings"][0]["by_measure"] is not None
+    assert row["note"] == "100% of the items share their value with another group; a hash of the id decided"
 
 
 def test_a_measure_of_few_items(study):

@@ -199,7 +199,9 @@ class _Pilot:
         """How near each episode's closest decision was to a tie (``Rollout.gap``), shape (n,)."""
         spread = self._high - self._low
         usable = np.isfinite(spread) & (spread > 0)
-        return np.divide(self._closest, spread, out=np.where(np.isfinite(self._closest), 0.0, 1.0), where=usable)
+        shares: NDArray[np.float64] = np.where(np.isfinite(self._closest), 0.0, 1.0)
+        np.divide(self._closest, spread, out=shares, where=usable)
+        return shares
 
     def act(self) -> NDArray[np.intp]:
         """An action for each live episode, -1 where a logit is not finite."""
