@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """One option group with one prefix."""
     group = parser.getgroup("gapshift", "deployment tests of an ONNX model")
     group.addoption("--gapshift-model", metavar="ONNX", help="the model to test (default: the demo's bundles)")
-    group.addoption("--gapshift-data", metavar="DATA", help="labelled evaluation set: folder, table, .npz, CIFAR files")
+    group.addoption("--gapshift-data", metavar="DATA", help="labelled evaluation set, as for gapshift check")
     group.addoption("--gapshift-split", metavar="NAME", help="which of the data's splits to judge (default: test)")
     group.addoption("--gapshift-contract", metavar="TOML", help="contract.toml, for a model without one inside")
     group.addoption("--gapshift-items", metavar="PARQUET", help="items.parquet with the evaluation set's levels")

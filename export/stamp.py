@@ -43,7 +43,7 @@ output = "logits"            # the graph's output name, (n, labels)
 output_kind = "logits"       # or "probabilities"
 labels = ["cat", "dog"]      # labels[i] names score i
 
-[preprocessing]
+[preprocessing]              # the keys that are not here have defaults (docs/contract.md)
 color = "RGB"                # or "BGR", "L"
 scale = 0.00392156862745098  # 1/255
 mean = [0.485, 0.456, 0.406]
@@ -64,7 +64,7 @@ output = "logits"            # the graph's output name, (n, labels); for spans (
 output_kind = "logits"       # or "probabilities", "spans" (with labels = ["start", "end"])
 labels = ["negative", "positive"]  # labels[i] names score i
 
-[preprocessing]
+[preprocessing]              # the keys that are not here have defaults (docs/contract.md)
 tokenizer = "word"           # or "wordpiece"
 vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "film"]  # vocabulary[i] is token i
 lowercase = true
@@ -83,7 +83,7 @@ output = "logits"            # the graph's output name, (n, labels)
 output_kind = "logits"       # or "probabilities"
 labels = ["yes", "no"]       # labels[i] names score i
 
-[preprocessing]
+[preprocessing]              # the keys that are not here have defaults (docs/contract.md)
 sample_rate = 16000          # Hz
 duration = 1.0               # s
 window = "hann-periodic"     # or "hann-symmetric"
@@ -104,7 +104,7 @@ output = "logits"            # the graph's output name, (n, labels)
 output_kind = "actions"      # the highest score is the action taken
 labels = ["left", "right"]   # labels[i] names action i
 
-[preprocessing]
+[preprocessing]              # the keys that are not here have defaults (docs/contract.md)
 window = 4                   # readings, oldest first
 offset = [0.0, 0.0, 0.0, 0.0]  # a reading is (observation - offset) * scale
 scale = [0.5, 0.5, 5.0, 0.5]

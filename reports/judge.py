@@ -122,11 +122,12 @@ def _group_notes(run: MeasuredRun) -> list[str]:
         if isinstance(bundle.reference, Reference):
             known = bundle.reference.position[bundle.reference.position >= 0]
             groups.setdefault(bundle.bundle.task, set()).update(bundle.items.group[known].tolist())
-    count = sum(len(names - {""}) for names in groups.values())
-    if not count:
-        return []
-    plural = "group" if count == 1 else "groups"
-    return [f"The items come in {count:,} {plural}; the intervals treat items as independent."]
+    counts = {task: len(names - {""}) for task, names in groups.items()}
+    return [
+        f"The items of {task} come in {count:,} group{'s' * (count != 1)}; the intervals treat items as independent."
+        for task, count in counts.items()
+        if count
+    ]
 
 
 def _items_json(run: MeasuredRun) -> Json:

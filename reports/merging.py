@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gapshift.reports.counts import Counts
 from gapshift.reports.floor import chance
 from gapshift.reports.gate import Band, BandVerdict
-from gapshift.reports.verdicts import JudgedCell
+from gapshift.reports.verdicts import JudgedCell, level_words
 from gapshift.schema import Bundle
 
 
@@ -70,6 +70,60 @@ def merged_reason(findings: Sequence[Finding]) -> str:
     worst = max(findings, key=lambda finding: finding.severity)
     words = "furthest from a decision" if worst.judged.verdict == "INCONCLUSIVE" else "worst"
     return f"{_range(findings)}; {words} is seed {worst.cell.measured.bundle.seed}: {worst.judged.reason}"
+
+
+_MORE = "more test items (test_per_class or train_fraction), or another margin_pp"
+
+
+def folded(task: str, findings: Sequence[Finding]) -> list[str]:
+    """A study's undecided levels, one line for each set of environments in which the same of them are undecided.
+
+    Levels where nothing changed stand apart from those where something did.
+    """
+    sets: dict[tuple[object, ...], list[Finding]] = {}
+    for changed in (False, True):
+        by_environment: dict[str, list[Finding]] = {}
+        for found in findings:
+            if bool(found.counts.changed) == changed:
+                by_environment.setdefault(found.cell.measured.environment.name, []).append(found)
+        for own in by_environment.values():
+            same = frozenset((found.cell.measured.bundle.name, found.band) for found in own)
+            sets.setdefault((changed, same), []).extend(own)
+    return [_folded(task, same) for same in sets.values()]
+
+
+def _folded(task: str, findings: Sequence[Finding]) -> str:
+    names = dict.fromkeys(found.cell.measured.environment.name for found in findings)
+    cells = len({(found.cell.measured.bundle.name, found.cell.measured.environment.name) for found in findings})
+    bands = sorted({found.band for found in findings})
+    items = _span([found.counts.n for found in findings])
+    nothing = not any(found.counts.changed for found in findings)
+    what = "nothing changed" if nothing else f"a{_range(findings)[1:]}"
+    return (
+        f"INCONCLUSIVE: {task}, {cells} cell{'s' * (cells != 1)} of {', '.join(names)}: {_bands_words(bands)} "
+        f"{'has' if len(bands) == 1 and len(bands[0]) == 1 else 'have'} {items} items and {what}; {_needed(findings)}"
+    )
+
+
+def _bands_words(bands: Sequence[Band]) -> str:
+    if len(bands) > 1 and all(len(band) == 1 for band in bands):
+        return f"levels {', '.join(str(band[0]) for band in bands)}"
+    return ", ".join(level_words(band) for band in bands)
+
+
+def _needed(findings: Sequence[Finding]) -> str:
+    """How many items the level furthest from a decision needs, and what gives them."""
+    needed = [found.judged.items_needed for found in findings]
+    known = [count for count in needed if count is not None]
+    if not known:
+        return f"the drop lies on the margin, where no number of items decides: {_MORE.rpartition(', or ')[2]}"
+    each = "a level" if all(len(found.band) == 1 for found in findings) else "a group of levels"
+    some = " (some lie on the margin, where none would)" if len(known) < len(needed) else ""
+    return f"about {max(known)} {each} would decide{some}: {_MORE}"
+
+
+def _span(values: Sequence[int]) -> str:
+    return str(min(values)) if min(values) == max(values) else f"{min(values)}–{max(values)}"
 
 
 def _floor(findings: Sequence[Finding]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gapshift.reports.counts import count, count_levels
+from gapshift.reports.counts import Counts, count, count_levels
 from gapshift.reports.floor import chance
 from gapshift.reports.gate import Band
 from gapshift.reports.load import ALL_LEVELS
-from gapshift.reports.merging import Finding, bundle_words, kin, merged_reason
+from gapshift.reports.merging import Finding, bundle_words, folded, kin, merged_reason
 from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredRun
 from gapshift.reports.statistics import wilson
@@ -16,7 +16,7 @@ from gapshift.reports.verdicts import JudgedCell, level_words
 from gapshift.schema import Bundle, Verdict
 
 _CHECK = "check its contract's labels and preprocessing"
-_NOT_LEARNT = "it has not learnt its task, so there is little that a deployment could lose"
+_NOT_LEARNT = "trained too little, or on items too hard, to clear chance"
 
 
 def explain_run(cells: list[JudgedCell]) -> list[str]:
@@ -28,7 +28,7 @@ def explain_run(cells: list[JudgedCell]) -> list[str]:
         *([_passed(gated)] if worst(cell.verdict for cell in gated) == "PASS" else []),
         *_bands(gated, "FAIL"),
         *_blocked(gated, "ERROR"),
-        *_bands(gated, "INCONCLUSIVE"),
+        *_undecided(gated),
         *_blocked(gated, "NO DATA"),
         *_bands(gated, "NO DATA"),
         *(f"NOTE: {text}" for text in (*no_better_than_chance(gated), *levels_out_of_order(gated))),
@@ -49,7 +49,7 @@ def _remarks(cells: list[JudgedCell]) -> Iterator[str]:
 def no_better_than_chance(cells: Iterable[JudgedCell]) -> list[str]:
     """Bundles whose reference is not seen to beat the commonest label: their contract may be wrong.
 
-    A study made the contracts of its own models; those have not learnt their task.
+    A study made the contracts of its own models; those learnt too little.
     """
     found: dict[str, str] = {}
     for cell in cells:
@@ -58,12 +58,20 @@ def no_better_than_chance(cells: Iterable[JudgedCell]) -> list[str]:
             continue
         counts = count(pairs)
         if wilson(counts.right, counts.n).low <= chance(counts):
-            share = f"{counts.right / counts.n:.1%} against {chance(counts):.1%}"
+            advice = _CHECK if cell.measured.bundle.regime is None else _NOT_LEARNT
             found[cell.measured.bundle.name] = (
-                f"the reference of {cell.measured.bundle.name} is no better than chance ({share}): "
-                f"{_CHECK if cell.measured.bundle.regime is None else _NOT_LEARNT}"
+                f"the reference of {cell.measured.bundle.name} is {_near_chance(counts)}: {advice}"
             )
     return list(found.values())
+
+
+def _near_chance(counts: Counts) -> str:
+    """An accuracy at or under chance, or one above it whose interval reaches down to it."""
+    found, near = wilson(counts.right, counts.n), chance(counts)
+    if counts.right / counts.n <= near:
+        return f"no better than chance ({counts.right / counts.n:.1%} against {near:.1%})"
+    interval = f"{found.low:.1%} to {found.high:.1%}"
+    return f"not surely better than chance ({found.estimate:.1%}, 95% interval {interval}, against {near:.1%})"
 
 
 def _bands(cells: list[JudgedCell], verdict: Verdict) -> Iterator[str]:
@@ -84,6 +92,17 @@ def _bands(cells: list[JudgedCell], verdict: Verdict) -> Iterator[str]:
         lines.setdefault(line, []).append(same[0].cell.measured.environment.name)
     for (bundles, band, reason), names in lines.items():
         yield f"{verdict}: {bundles} in {', '.join(names)}, {level_words(band)}: {reason}"
+
+
+def _undecided(cells: list[JudgedCell]) -> Iterator[str]:
+    """Undecided levels: a study's in one line for each task and set of environments, others as failures are."""
+    by_task: dict[tuple[str, bool], list[JudgedCell]] = {}
+    for cell in cells:
+        bundle = cell.measured.bundle
+        by_task.setdefault((bundle.task, bundle.regime is not None), []).append(cell)
+    for (task, trained_here), own in by_task.items():
+        lines = list(_bands(own, "INCONCLUSIVE"))
+        yield from folded(task, _findings(own, "INCONCLUSIVE")) if trained_here and len(lines) > 1 else lines
 
 
 def _findings(cells: list[JudgedCell], verdict: Verdict) -> list[Finding]:
@@ -132,7 +151,8 @@ def levels_out_of_order(cells: Iterable[JudgedCell]) -> list[str]:
 
 
 def _passed(gated: list[JudgedCell]) -> str:
-    return f"PASS: the drop stays below the margin at every judged level of {_plural(len(gated), 'gated cell')}"
+    held = f"PASS: the drop stays below the margin at every judged level of {_plural(len(gated), 'gated cell')}"
+    return "; ".join((held, *_left_out(gated)))
 
 
 def headline(run: MeasuredRun, verdict: Verdict, cells: list[JudgedCell]) -> str:

@@ -74,6 +74,25 @@ def test_doctor_json_names_the_runtimes(capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(out)["runtimes"]["onnxruntime"] == "available"
 
 
+def test_doctor_says_cpu_flags_in_words_and_which_providers_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    from gapshift.flows import doctor
+
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    monkeypatch.setattr(doctor, "fingerprint", lambda: {"cpu_flags": ["avx2", "avx512f"]})
+    started = type("Session", (), {"get_providers": lambda _self: ["CPUExecutionProvider"]})
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_args, **_named: started())
+    _, out, _ = _run(capsys, "doctor")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "cpu_flags avx2 avx512f" in lines
+    assert "CUDAExecutionProvider compiled in, no device" in lines
+    assert "CPUExecutionProvider available" in lines
+
+
 def test_contract_prints_what_check_reads_back(
     capsys: pytest.CaptureFixture[str], tiny_study: Path, tmp_path: Path
 ) -> None:

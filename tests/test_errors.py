@@ -75,3 +75,16 @@ def test_at_most_three_names_are_near_and_the_best_is_first() -> None:
     assert hint is not None
     assert hint[1].split(" or ")[0] == "'item1x'"
     assert len(hint[1].split(" or ")) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("training.stepz", "Did you mean 'training.steps'? "),
+        ("training.qqqq", "'training.qqqq'. Valid"),
+        ("trainin.steps", "Did you mean 'training.steps'"),
+    ],
+)
+def test_dotted_names_are_near_by_their_last_component(name: str, hint: str) -> None:
+    valid = ["training.steps", "training.threads", "training.width"]
+    assert hint in str(UnknownNameError("key", name, valid))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +169,36 @@ def test_a_journal_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(WorkspaceError, match=r"Cannot write the journal in .*file"):
         Workspace(tmp_path / "file").log("one")
+
+
+@pytest.mark.parametrize("below", [".", "run"])
+def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    said = pytest.raises(WorkspaceError, match=r"Cannot write to .*file.*Give another folder with --out")
+    with said, Workspace(tmp_path / "file" / below).lock():
+        pass
+
+
+def test_who_holds_the_folder_is_named(workspace: Workspace) -> None:
+    with workspace.lock(), pytest.raises(WorkspaceError) as raised, Workspace(workspace.root).lock():
+        pass
+    assert re.search(
+        rf"\(process {os.getpid()}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)\. Wait for it", str(raised.value)
+    )
+    assert not (workspace.root / ".lock-holder").exists()
+
+
+@pytest.mark.parametrize("stale", [b"1 2020-01-01 00:00:00", b"\xff", b""])
+def test_what_a_killed_process_left_locks_nobody_out(workspace: Workspace, stale: bytes) -> None:
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    (workspace.root / ".lock").write_bytes(b"")
+    (workspace.root / ".lock-holder").write_bytes(stale)
+    with workspace.lock():
+        assert (workspace.root / ".lock-holder").read_text().startswith(f"{os.getpid()} ")
+
+
+def test_a_holder_that_cannot_be_read_is_left_out(workspace: Workspace) -> None:
+    with workspace.lock():
+        (workspace.root / ".lock-holder").write_bytes(b"\xff")
+        with pytest.raises(WorkspaceError, match=r"works on \S+\. Wait for it"), Workspace(workspace.root).lock():
+            pass

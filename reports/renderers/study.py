@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gapshift.reports.renderers import comparisons, deployed
@@ -12,6 +13,10 @@ from gapshift.reports.renderers.view import LEVEL_KEYS, Json, fixed, interval, m
 MARKS = {"supported": ("✓", "PASS"), "not supported": ("✗", "FAIL"), "cannot tell": ("?", "INCONCLUSIVE")}
 """Symbol and colour class of a claim's verdict."""
 UNKNOWN = "cannot tell"
+UNRELIABLE = "levels too unreliable"
+LOW_CORRELATION = 0.5
+ONE_BAND = 0.9
+"""A scale that holds more than this share of a task's items in one band tells nothing there."""
 CLAIMS_LEAD = (
     "Each claim of the published study, from this run's intervals alone. Claims are judged one by one at 95%, "
     "and nothing is called supported under five seeds."
@@ -104,13 +109,18 @@ def chapters(summary: Json) -> list[Chapter]:
 
 
 def console_lines(summary: Json) -> list[str]:
-    """The study in two lines of plain words."""
+    """The study in a few lines of plain words."""
     found, tasks = claims(summary), rows(study_of(summary), "tasks")
     counts = [(word, [claim.number for claim in found if claim.verdict == word]) for word in MARKS]
     lines = ["Claims: " + "; ".join(f"{word} {', '.join(numbers)}" for word, numbers in counts if numbers)]
     unlearnt = [str(row.get("task")) for row in tasks if row.get("learnable") is False]
     unknown = [str(row.get("task")) for row in tasks if row.get("learnable") is None]
-    named = (("Not learnable at this budget, in no claim", unlearnt), ("Learnable is not known, in no claim", unknown))
+    vague = [str(row.get("task")) for row in tasks if str(row.get("levels") or "").startswith(UNRELIABLE)]
+    named = (
+        ("Not learnable at this budget, in no claim", unlearnt),
+        ("Learnable is not known, in no claim", unknown),
+        ("Levels too unreliable, in no claim", vague),
+    )
     return (lines if found else []) + [f"{said}: {', '.join(names)}" for said, names in named if names]
 
 
@@ -131,7 +141,8 @@ def _tasks(summary: Json, study: Json) -> Part | None:
     made = tuple(_task(row, mapping(cards.get(str(row.get("task")))), data) for row in found)
     lead = (
         "Read first whether a task was learnt at all: a task whose iid models do not clear chance by 5 pp enters "
-        "no claim. Reliability is split-half, over the responders that rated the items."
+        "no claim. Reliability is split-half, over the responders that rated the items: below 0.5 the levels say too "
+        "little, and the task enters no claim either."
     )
     notes = footnotes((str(row.get("task")), str(row.get("note") or "").partition("; ")[2]) for row in found)
     return Part("", lead, (Table("Tasks of the study", heads, made, notes=notes),)) if made else None
@@ -147,9 +158,15 @@ def _task(row: Json, card: Json, data: dict[str, Json]) -> tuple[Cell, ...]:
         percent_cell(interval(row.get("accuracy"))),
         plain(percent(row.get("chance")).rstrip("%").replace("-", "–")),
         LEARNABLE[learnable if isinstance(learnable, bool) else None],
-        plain(minus(fixed(number(card.get("split_half")), 2))),
+        Cell(minus(fixed(number(card.get("split_half")), 2)) or "–", _level_words(row)),
         prose(str(row.get("note") or "").partition("; ")[0]),
     )
+
+
+def _level_words(row: Json) -> str:
+    """What a task's reliability means for claims; nothing where five levels stand."""
+    words = str(row.get("levels") or "").partition(" (")[0]
+    return f"{words}: enters no claim" if words == UNRELIABLE else words
 
 
 # ------------------------------------------------------------------------------ scale
@@ -167,7 +184,7 @@ def _scale(study: Json) -> Part | None:
         "Correlation of recipe abilities between tasks",
         ("task", *names),
         made,
-        notes=(str(scale.get("assumes") or ""),),
+        notes=(str(scale.get("assumes") or ""), *_low_correlations(rows(scale, "correlations"))),
     )
     lead = (
         "Levels compare between two tasks as far as the recipes that rated both stand in the same order: read how "
@@ -176,13 +193,22 @@ def _scale(study: Json) -> Part | None:
     return Part("One scale across tasks", lead, (table,))
 
 
+def _low_correlations(found: Sequence[Json]) -> Iterator[str]:
+    for row in found:
+        value, names = number(row.get("pearson")), [str(name) for name in row.get("tasks") or ()]
+        if value is not None and value < LOW_CORRELATION:
+            words = "low: do not compare level_abs between these two"
+            yield minus(f"{' and '.join(names)}: {fixed(value, 2)}, {words}.")
+
+
 def _correlation(one: str, other: str, pairs: dict[frozenset[str], Json]) -> Cell:
     if one == other:
         return Cell("·", css="dim")
     row = mapping(pairs.get(frozenset((one, other))))
     if number(row.get("pearson")) is None:
         return Cell("–", f"unknown, n = {number(row.get('n')) or 0:.0f}")
-    below = f"rho {fixed(number(row.get('spearman')), 2)}, n = {number(row.get('n')) or 0:.0f}"
+    low = "; low" * ((number(row.get("pearson")) or 0) < LOW_CORRELATION)
+    below = f"rho {fixed(number(row.get('spearman')), 2)}, n = {number(row.get('n')) or 0:.0f}{low}"
     return Cell(minus(fixed(number(row.get("pearson")), 2)), minus(below))
 
 
@@ -192,17 +218,31 @@ def _absolute(study: Json) -> Part | None:
     ends = f" (b* cut at {', '.join(fixed(number(cut), 2) for cut in cuts)})" if cuts else ""
     lead = (
         "Accuracy in % at the same difficulty on every task, as far as the linking holds: a column is the same "
-        f"stretch of the linked scale in every table{minus(ends)}, and holds more items of one task than of another."
+        f"stretch of the linked scale in every table{minus(ends)}, and holds more items of one task than of another. "
+        "Here accuracy is over items; elsewhere mean accuracy is over levels."
     )
     tables = tuple(_absolute_table(row) for row in found if rows(row, "regimes"))
-    return Part("The same difficulty on every task", lead, tables) if tables else None
+    notes = tuple(note for row in found if (note := _one_band(row)))
+    return Part("The same difficulty on every task", lead, tables, notes=notes) if tables else None
+
+
+def _one_band(row: Json) -> str:
+    """A sentence where nearly all items of a task lie at one absolute level; nothing elsewhere."""
+    items = {key: number(mapping(row.get("items")).get(key)) or 0.0 for key in LEVEL_KEYS}
+    key = max(items, key=lambda each: items[each])
+    if items[key] <= ONE_BAND:
+        return ""
+    return (
+        f"{row.get('task')}: {percent(items[key], 0)} of the held-out items lie at absolute level {key}, nearly all in "
+        "one band: this scale tells nothing here."
+    )
 
 
 def _absolute_table(row: Json) -> Table:
     items = mapping(row.get("items"))
     shares = (Cell("share of items"), *(plain(percent(items.get(key), 0).replace("-", "–")) for key in LEVEL_KEYS))
     body = (_absolute_line(regime) for regime in rows(row, "regimes"))
-    label = f"{row.get('task')} · {row.get('family')}, by absolute level"
+    label = f"{row.get('task')} · {row.get('family')}, over the items of each absolute level"
     return Table(label, ("trained by", *(f"level {key}" for key in LEVEL_KEYS)), (shares, *body), label, css="heat")
 
 

@@ -177,7 +177,9 @@ def _passed(summary: Json) -> str:
         held.append("no setting that must change nothing changed a prediction")
     if any(cell.get("kind") != "equivalent" for cell in gated):
         held.append(f"every named deployment stays within {margin(summary)} pp at every judged level of difficulty")
-    return f"Everything that was gated held: {', and '.join(held) or 'see below'}."
+    floors = any(cell.get("undecided_floor") for cell in gated)
+    out = "; levels at the floor of chance were not judged" * floors
+    return f"Everything that was gated held: {', and '.join(held) or 'see below'}{out}."
 
 
 def _inconclusive(summary: Json) -> str:

@@ -27,7 +27,7 @@ NOTES = (
     "Intervals are at 95%, over seeds and items; each is looked at by itself, without a correction for their number.",
     "ECE per level is descriptive: levels select on outcomes, so that even a calibrated model has one there.",
     "A task is learnable where the lower end of the iid models' mean accuracy lies 5 pp above chance; other tasks "
-    "enter no claim.",
+    "enter no claim, nor do tasks whose levels are too unreliable (split-half below 0.5).",
     f"How claims are judged. {RULE}",
 )
 

@@ -1,19 +1,19 @@
 """The published study's claims, each judged from measured intervals alone.
 
-A claim is judged in each (task, family) that can be learnt, and then over all of them. Nothing is
-tuned toward the published numbers: the ranges are the study's, the operationalisations below
+A claim is judged in each (task, family) that can be learnt and has reliable levels, and then over all of them.
+Nothing is tuned toward the published numbers: the ranges are the study's, the operationalisations below
 were fixed with this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gapshift.reports.regimes import STUDY_RANGES_PP
 from gapshift.reports.study.checks import INFINITY, Check, Verdict, absent, all_of, in_range, inside, negative, positive
 from gapshift.reports.study.gaps import g1
-from gapshift.reports.study.learnable import YARDSTICK, is_learnable, yardstick
+from gapshift.reports.study.learnable import YARDSTICK, level_words, why_left_out
 from gapshift.reports.study.members import Group, Study
 from gapshift.reports.study.quantity import Quantity, shared_seeds
 from gapshift.reports.study.shuffled import lost_to_shuffling, shuffled_pairs
@@ -24,8 +24,9 @@ from gapshift.reports.study.widths import sizes, slope, width_axes
 FOUR = tuple(STUDY_RANGES_PP)
 """The study's regimes."""
 RULE = (
-    "Its cases are the learnable tasks, each with the families that the study compares there; one that only lends its "
-    "trunk to another task is none. Supported: at 95% in every case, at least one, each with five seeds or more. Not "
+    "Its cases are the learnable tasks whose levels are reliable (split-half 0.5 or more, or given with the data), "
+    "each with the families that the study compares there; one that only lends its trunk to another task is none. "
+    "Supported: at 95% in every case, at least one, each with five seeds or more. Not "
     "supported: refuted in one case, with three seeds or more: an interval lies wholly on the other side, and still "
     "does at 1 - 0.05 / m, with m the statements that the claim makes over all its cases (Bonferroni; a case's own "
     "verdict counts its own statements), so that a claim that is true everywhere is called not supported in at most "
@@ -37,13 +38,13 @@ RULE = (
 class Case:
     """One (task, family) that a claim is judged in, with its regimes at the main width.
 
-    ``learnable`` names all tasks that enter claims; ``level`` is the confidence of the intervals.
+    ``entering`` names all tasks that enter claims; ``level`` is the confidence of the intervals.
     """
 
     study: Study
     task: str
     family: str
-    learnable: tuple[str, ...]
+    entering: tuple[str, ...]
     level: float
 
     def one_of(self, statements: int) -> Case:
@@ -70,34 +71,32 @@ class Case:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, what it is taken to say, and how a case is checked; no checks means it has no case there."""
+    """A claim, what it is taken to say, and how a case is checked; no checks means it has no case there.
+
+    ``needs`` is the setting that trains what it is judged in, where a study does not always.
+    """
 
     number: str
     text: str
     checks: Callable[[Case], list[Check]]
+    needs: str = ""
 
 
 def claim_rows(study: Study) -> list[Json]:
-    """{claim, text, verdict, why, tasks [{task, family, verdict, evidence}], left_out}, in the study's order."""
-    learnable = learnable_tasks(study)
-    level = study.rule.level
-    cases = [Case(study, *pair, tuple(learnable), level) for pair in study.own_pairs if pair[0] in learnable]
-    left_out = [task.name for task in study.tasks if task.name not in learnable]
+    """{claim, text, verdict, why, tasks [{task, family, verdict, evidence}], left_out {task: reason}}, in order."""
+    left_out = {task.name: why for task in study.tasks if (why := why_left_out(study, task.name))}
+    entering = tuple(task.name for task in study.tasks if task.name not in left_out)
+    cases = [Case(study, *pair, entering, study.rule.level) for pair in study.own_pairs if pair[0] in entering]
     return [_row(claim, cases, left_out) for claim in CLAIMS]
 
 
-def learnable_tasks(study: Study) -> list[str]:
-    """Tasks whose iid models clear chance by 5 pp; a task without iid models is not one."""
-    groups = ((task.name, yardstick(study, task.name)) for task in study.tasks)
-    return [name for name, group in groups if group is not None and is_learnable(group, study.rule.level)]
-
-
-def _row(claim: Claim, cases: Sequence[Case], left_out: Sequence[str]) -> Json:
+def _row(claim: Claim, cases: Sequence[Case], left_out: Mapping[str, str]) -> Json:
     judged = [(case, checks) for case in cases if (checks := claim.checks(case))]
     rows: list[Json] = []
     for case, checks in judged:
         verdict, evidence = all_of(checks, refutes(claim, case, checks, len(checks)))
-        rows.append({"task": case.task, "family": case.family, "verdict": verdict, "evidence": evidence})
+        said = "; ".join(filter(None, (evidence, level_words(case.study, case.task))))
+        rows.append({"task": case.task, "family": case.family, "verdict": verdict, "evidence": said})
     statements = sum(len(checks) for _, checks in judged)
     refuted = any(refutes(claim, case, checks, statements) for case, checks in judged)
     total = overall([row["verdict"] for row in rows], refuted)
@@ -105,9 +104,9 @@ def _row(claim: Claim, cases: Sequence[Case], left_out: Sequence[str]) -> Json:
         "claim": claim.number,
         "text": claim.text,
         "verdict": total,
-        "why": _why(total, rows, statements, left_out),
+        "why": _why(claim, total, judged, rows, left_out),
         "tasks": rows,
-        "left_out": list(left_out),
+        "left_out": dict(left_out),
     }
 
 
@@ -132,10 +131,34 @@ def overall(verdicts: Sequence[Verdict], refuted: bool) -> Verdict:
     return "supported" if verdicts and set(verdicts) == {"supported"} else "cannot tell"
 
 
-def _why(verdict: Verdict, rows: Sequence[Json], statements: int, left_out: Sequence[str]) -> str:
-    out = f" Left out as not learnable at this budget: {', '.join(left_out)}." if left_out else ""
+Judged = Sequence[tuple[Case, Sequence[Check]]]
+
+
+def _why(claim: Claim, verdict: Verdict, judged: Judged, rows: Sequence[Json], left_out: Mapping[str, str]) -> str:
+    out = f" Left out: {'; '.join(f'{task}: {why}' for task, why in left_out.items())}." if left_out else ""
     if not rows:
-        return f"No learnable task was trained for it.{out}"
+        return _without_cases(claim, out)
+    if len(rows) == 1:
+        return f"{_of_one(judged[0][1], rows[0])}{out}"
+    return f"{_of_several(verdict, rows, sum(len(checks) for _, checks in judged))}{out}"
+
+
+def _without_cases(claim: Claim, out: str) -> str:
+    if claim.needs:
+        return f"What it compares was not trained on a task that enters claims: needs {claim.needs}.{out}"
+    return f"No learnable task with reliable levels was trained for it.{out}"
+
+
+def _of_one(checks: Sequence[Check], row: Json) -> str:
+    """The evidence that decides the only case: what refutes it, what leaves it open, or all of it."""
+    wanted = {"supported": ("yes",), "not supported": ("no",)}.get(row["verdict"], ("open", "no"))
+    said = "; ".join(check.evidence for check in checks if check.truth in wanted)
+    alone = row["verdict"] == "cannot tell" and any(check.truth == "no" for check in checks)
+    many = f"; refuted alone, not as one of {len(checks)} statements" * alone
+    return f"One case, {row['task']} with {row['family']}: {said}{many}."
+
+
+def _of_several(verdict: Verdict, rows: Sequence[Json], statements: int) -> str:
     counts = [
         f"{word} in {sum(row['verdict'] == word for row in rows)}"
         for word in ("supported", "not supported", "cannot tell")
@@ -144,7 +167,7 @@ def _why(verdict: Verdict, rows: Sequence[Json], statements: int, left_out: Sequ
     few = " " + _few(rows) if verdict == "cannot tell" and _few(rows) else ""
     alone = any(row["verdict"] == "not supported" for row in rows) and verdict == "cannot tell"
     many = f" That may be chance among {statements} statements: nothing is refuted at 95% over all of them." * alone
-    return f"Of {len(rows)} case{'s' * (len(rows) != 1)}: {', '.join(counts)}.{many}{few}{out}"
+    return f"Of {len(rows)} cases: {', '.join(counts)}.{many}{few}"
 
 
 def _few(rows: Sequence[Json]) -> str:
@@ -194,7 +217,7 @@ def transfer(case: Case) -> list[Check]:
     """5: the curriculum's mean score onto this task is above that of each other regime that was transferred."""
     if case.family != case.study.family_of(case.task):
         return []  # a task's transfer is judged once
-    found = [each for each in transfers(case.study) if each.target == case.task and each.source in case.learnable]
+    found = [each for each in transfers(case.study) if each.target == case.task and each.source in case.entering]
     names = [name for name in dict.fromkeys(each.regime for each in found) if name != "curriculum"]
     if not found:
         return []
@@ -308,12 +331,14 @@ CLAIMS = (
         "The curriculum improves cross-domain transfer: its mean score over learnable source tasks is above that of "
         "each other regime that was transferred, iid or random among them; judged on each target task.",
         transfer,
+        needs="comparisons.transfer",
     ),
     Claim(
         "6",
         "Greater model scale narrows the gap in part and does not close it: G1 falls per doubling of the model's size "
         "and is still above zero at the largest, in each of the four regimes that was trained at two widths or more.",
         scale,
+        needs="comparisons.widths",
     ),
     Claim(
         "7",
@@ -326,6 +351,7 @@ CLAIMS = (
         "Curricula are sensitive to wrong difficulty labels: shuffling a share of the training levels lowers the "
         "curriculum's mean accuracy (refuted where the loss is surely below the run's margin).",
         wrong_labels,
+        needs="comparisons.shuffled",
     ),
     Claim(
         "9",

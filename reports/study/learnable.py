@@ -1,12 +1,14 @@
-"""Which tasks can be learnt at this budget: only those enter a claim."""
+"""Which tasks enter a claim: they can be learnt at this budget, and their levels are reliable."""
 
 from __future__ import annotations
 
+from gapshift.reports.load import bands_of, card_of
 from gapshift.reports.study.members import Group, Study, TaskItems
 from gapshift.reports.study.values import Json, note, share
 
 LEAST_ABOVE_CHANCE = 0.05
 YARDSTICK = "iid"
+FIVE = 5
 
 
 def is_learnable(group: Group, level: float = 0.95) -> bool | None:
@@ -29,8 +31,31 @@ def yardstick(study: Study, task: str) -> Group | None:
 
 
 def task_rows(study: Study) -> list[Json]:
-    """One row a task: {task, domain, kind, learnable, accuracy, chance, note}."""
-    return [_row(task, yardstick(study, task.name), study.rule.level) for task in study.tasks]
+    """One row a task: {task, domain, kind, learnable, accuracy, chance, note, levels, enters_claims}."""
+    return [
+        _row(task, yardstick(study, task.name), study.rule.level)
+        | {"levels": level_words(study, task.name), "enters_claims": not why_left_out(study, task.name)}
+        for task in study.tasks
+    ]
+
+
+def level_words(study: Study, task: str) -> str:
+    """What keeps a task's five levels from being told apart; nothing where they are reliable or were given."""
+    bands, card = bands_of(study.cards, task), card_of(study.cards, task)
+    known = card is not None and card.split_half is not None
+    value = f"{card.split_half:.2f}" if card is not None and known else "unknown"
+    if len(bands) >= FIVE:
+        return ""
+    return f"levels too unreliable ({value})" if len(bands) == 1 else f"levels in three bands only ({value})"
+
+
+def why_left_out(study: Study, task: str) -> str:
+    """Why a task enters no claim; nothing where it does."""
+    group = yardstick(study, task)
+    learnable = is_learnable(group, study.rule.level) if group else None
+    known = {True: "", False: "not learnable at this budget", None: "not known to be learnable"}[learnable]
+    levels = level_words(study, task) if len(bands_of(study.cards, task)) == 1 else ""
+    return " and ".join(filter(None, (known, levels)))
 
 
 def _row(task: TaskItems, group: Group | None, level: float) -> Json:

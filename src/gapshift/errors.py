@@ -23,6 +23,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_CUTOFF = 0.5
+"""Least similarity (difflib's ratio, 0 to 1) of a name that is offered for a mistyped one."""
+_MARGIN = 0.15
+"""How much less similar than the best another offered name may be."""
+
 
 class GapshiftError(Exception):
     """Base of all errors; ``exit_code`` is what the command line returns for it."""
@@ -45,10 +50,30 @@ class UnknownNameError(UsageError):
 
     def __init__(self, what: str, name: str, valid: Iterable[str], next_step: str = "") -> None:
         known = sorted(valid)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        near = _nearest(name, known)
         hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         step = f" {next_step}" if next_step else ""
         super().__init__(f"Unknown {what} {name!r}.{hint} Valid: {', '.join(known)}.{step}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
+    """At most three names near ``name`` and nearly as near as the best, which comes first.
+
+    Dotted names are compared by their last component where the tables before it are the same: what
+    two keys share in front makes no typo.
+    """
+    parent, _, last = name.rpartition(".")
+    sharing = {each.rpartition(".")[2]: each for each in known if parent and each.rpartition(".")[0] == parent}
+    if sharing:
+        return [sharing[each] for each in _close(last, sharing)]
+    return _close(name, known)
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """difflib's matches, without those that are further off than the best by _MARGIN."""
+    ratios = {each: difflib.SequenceMatcher(None, each, name).ratio() for each in known}
+    near = difflib.get_close_matches(name, ratios, n=3, cutoff=_CUTOFF)
+    return [each for each in near if ratios[each] >= ratios[near[0]] - _MARGIN]
 
 
 class ContractError(UsageError):

@@ -13,8 +13,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +25,8 @@ from pydantic import ValidationError
 from gapshift.errors import WorkspaceError
 from gapshift.records import Records, read_cell, write_cell, write_text
 from gapshift.schema import CellInfo, RunPlan
+
+_HOLDER = re.compile(r"(\d+) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 
 class Workspace:
@@ -72,18 +75,49 @@ class Workspace:
     def lock(self) -> Iterator[None]:
         """Keep other processes out of this folder for a while; a killed process lets go.
 
-        Raises WorkspaceError at once where another one works on it.
+        Raises WorkspaceError at once where another one works on it, or where it cannot be a folder.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / ".lock", timeout=0):
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            with FileLock(self.root / ".lock", timeout=0), self._named_holder():
                 yield
         except Timeout as error:
             raise WorkspaceError(
-                f"Another gapshift process works on {self.root}. Wait for it, or give another folder with --out."
+                f"Another gapshift process works on {self.root}{self._holder()}. "
+                "Wait for it, or give another folder with --out."
             ) from error
         except PermissionError as error:
-            raise WorkspaceError(f"Cannot write to {self.root}: {error}. Give another folder with --out.") from error
+            raise self._unwritable(error) from error
+
+    @contextmanager
+    def _named_holder(self) -> Iterator[None]:
+        """Write who holds the lock beside it. That file only informs; the system's lock alone keeps others out."""
+        now = datetime.datetime.now(datetime.UTC)
+        with suppress(OSError):
+            self._holder_path.write_text(f"{os.getpid()} {now:%Y-%m-%d %H:%M:%S}", encoding="utf-8")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self._holder_path.unlink()
+
+    def _holder(self) -> str:
+        """Who holds the lock, in brackets; nothing where that cannot be read."""
+        try:
+            told = _HOLDER.fullmatch(self._holder_path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return f" (process {told[1]}, since {told[2]} UTC)" if told else ""
+
+    @property
+    def _holder_path(self) -> Path:
+        return self.root / ".lock-holder"
+
+    def _unwritable(self, error: OSError) -> WorkspaceError:
+        return WorkspaceError(f"Cannot write to {self.root}: {error}. Give another folder with --out.")
 
     # ------------------------------------------------------------------- the plan
 

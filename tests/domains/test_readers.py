@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from gapshift.domains.base import Text
 from gapshift.domains.open import READERS, open_dataset
 from gapshift.domains.vision import prepare
 from gapshift.errors import DataError, UnreadableItemError
@@ -205,6 +206,53 @@ def test_names_that_look_like_missing_values_stay_names(tmp_path: Path) -> None:
     assert open_dataset(_table(tmp_path, "csv", rows)).classes == ("NA", "null")
 
 
+def _tsv(path: Path, rows: list[Row]) -> None:
+    path.write_text("".join("\t".join(map(str, row)) + "\n" for row in (rows[0], *(row.values() for row in rows))))
+
+
+TEXT_FORMS = FORMS | {"tsv": _tsv}
+
+
+@pytest.mark.parametrize("form", TEXT_FORMS)
+def test_table_of_texts_with_every_column(tmp_path: Path, form: str) -> None:
+    more = {"split": "test", "group": "g"}
+    rows = [
+        {"text": 'a "fine" film', "text_b": "007", "label": "good", "id": "x", "level": 5, **more},
+        {"text": "null", "text_b": "it is bad", "label": "bad", "id": "y", "level": 1, **more},
+    ]
+    path = tmp_path / f"mine.{form}"
+    TEXT_FORMS[form](path, rows)
+    data = open_dataset(path)
+    assert (data.domain, data.kind, data.classes) == ("text", "classes", ("bad", "good"))
+    assert [data.raw(0), data.raw(1)] == [Text('a "fine" film', "007"), Text("null", "it is bad")]
+    assert data.items[0] == Item(id="x", label=1, split="test", group="g", level=5)
+
+
+def test_a_lone_file_with_the_header_of_sst_2_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "dev.tsv"
+    path.write_text("sentence\tlabel\n\" quoted\t1\nn't\t0\n")
+    data = open_dataset(path, labels=["negative", "positive"])
+    assert data.raw(0) == Text('" quoted')
+    assert [(item.id, item.label) for item in data.items] == [("000000", 1), ("000001", 0)]
+    turned = open_dataset(path, labels=["positive", "negative"])
+    assert [item.label for item in turned.items] == [0, 1]
+    assert open_dataset(path).classes == ("0", "1")
+
+
+def test_a_quoted_text_may_hold_line_feeds_and_commas(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('text,label\n"one, two\nthree",a\n"say ""hi""",b\n')
+    data = open_dataset(path)
+    assert [data.raw(0), data.raw(1)] == [Text("one, two\nthree"), Text('say "hi"')]
+
+
+def test_a_text_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_bytes(b"text\tlabel\nfine\t0\ncaf\xe9\t1\n")
+    with pytest.raises(DataError, match=r"t\.tsv, row 2, column text is no UTF-8 text\. Save the table as UTF-8"):
+        open_dataset(path)
+
+
 P2 = {"pixel0": 0, "pixel1": 1, "pixel2": 2}
 BAD_TABLES: list[tuple[list[Row], str]] = [
     ([{"path": "a", "label": "x", "level": 3}, {"path": "b", "label": "x", "level": 6}], r"row 2, column level is .?6"),
@@ -213,7 +261,10 @@ BAD_TABLES: list[tuple[list[Row], str]] = [
     ([{"path": None, "label": "x"}, {"path": "b", "label": "x"}], "row 1, column path is empty"),
     ([{"path": "a", "label": "x", "id": "1"}, {"path": "b", "label": "x", "id": None}], "row 2, column id is empty"),
     ([{"path": "a", "kind": "x"}], r"no column 'label'\. It has: path, kind"),
-    ([{"label": "x", "other": 1}], "neither a column 'path' nor pixels"),
+    (
+        [{"label": "x", "other": 1}],
+        r"nor pixels nor 'text'\. It has: label, other\..*'path' .*pixel0 .*'text' \(",
+    ),
     ([{"label": 0, **P2}], "row 1 has 3 pixels, no square grey image. Add columns height, width and channels"),
     ([{"label": 0, **P2, "height": 1, "width": 2, "channels": 3}], "row 1 has 3 pixels, not 1 x 2 x 3"),
     ([{"label": 0, **P2, "height": 1, "width": 1, "channels": 2}], r"row 1, column channels is 2\. Valid: 1"),
@@ -248,7 +299,22 @@ def test_a_label_outside_the_model_s_classes_is_named(tmp_path: Path) -> None:
     [
         ("t.csv", "label,pixel0\n0,1\n0,dark\n", r"t\.csv, row 2, column pixel0 is 'dark'\. Valid: whole numbers"),
         ("t.csv", "", r"t\.csv cannot be read as a table"),
-        ("t.csv", "label,path\nx\n", "Expected 2 columns, got 1"),
+        ("t.csv", "label,path\nx\n", r"row 1 has 1 columns, the header 2\. A comma parts columns: put cells"),
+        (
+            "t.tsv",
+            "text\tlabel\na\t0\nb\tc\t0\n",
+            r"t\.tsv, row 2 has 3 columns, the header 2\. A tab .*out of the texts",
+        ),
+        (
+            "t.tsv",
+            "good\t1\nbad\t0\n",
+            r"t\.tsv has no column 'label'\. It has: good, 1\. .*such a header; GLUE's own",
+        ),
+        ("t.tsv", "question\tsentence\tlabel\na\tb\t0\n", "neither a column 'path' nor pixels nor 'text'"),
+        ("t.tsv", "text\tpath\tlabel\na\tb\t0\n", r"the columns 'text' and 'path', .*Take one column out"),
+        ("t.tsv", "text\ttext_b\tlabel\na\tb\t0\nc\t\t1\n", r"t\.tsv, row 2, column text_b is empty\. Give every"),
+        ("t.csv", "text,label\n ,0\n", r"t\.csv, row 1, column text is empty"),
+        ("t.jsonl", '{"text": 5, "label": 0}', r"row 1, column text is 5, not a text\. Put it into quotation marks"),
         ("t.jsonl", '{"label": 1', r"t\.jsonl cannot be read as a table"),
         ("t.jsonl", '{"label": 1, "pixels": "12"}', "column pixels holds string, not a list"),
         ("t.jsonl", '{"label": 1, "pixels": [1, 2, 3, 300]}', "row 1, column pixels, value 4 is 300"),
@@ -345,12 +411,49 @@ def test_a_file_that_is_no_npz(tmp_path: Path, content: bytes) -> None:
 # ------------------------------------------------------------------------------- open
 
 
-def test_sources_that_are_no_data_set_name_the_layouts(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Data set '.*nowhere' does not exist\. Valid: digits .*npz .*table .*CIFAR"):
+def test_a_source_that_does_not_exist_names_layouts_and_names(tmp_path: Path) -> None:
+    text = r"Data set '.*nowhere' does not exist\. Valid: a path \(npz, table, .*CIFAR.*a name: digits, .*cifar-10"
+    with pytest.raises(DataError, match=text):
         open_dataset(tmp_path / "nowhere")
-    (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match=r"a\.txt' is of no known layout"):
-        open_dataset(str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", r"\.txt: name it \.tsv or \.csv if it is a table: a table needs a header with label and text"),
+        ("a.XLSX", r"\.xlsx: save it as \.csv or \.parquet"),
+        ("a.tar.gz", r"\.gz: unpack the archive"),
+        ("a.wav", r"\.wav: a single recording; give the folder"),
+        ("a.png", r"\.png: a single picture; give the folder"),
+        ("a.onnx", r"\.onnx: a model; --data takes"),
+        ("a.unheard", r"\.unheard: data is a folder, or a table"),
+        ("bare", r"no suffix: data is a folder, or a table"),
+    ],
+)
+def test_a_file_of_no_known_layout_is_told_what_comes_nearest(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text("x")
+    with pytest.raises(
+        DataError, match=rf"' is of no known layout\. {text}.* Layouts: npz, table, .*docs/data\.md"
+    ) as e:
+        open_dataset(str(tmp_path / name))
+    assert len(str(e.value)) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("eval.tsv", r"It holds 'eval\.tsv': give that file\."),
+        ("eval.zip", r"It holds 'eval\.zip'\. \.zip: unpack the archive"),
+        ("README", r"Valid: split/class/file, or class/file\.$"),
+    ],
+)
+def test_a_folder_without_class_folders_is_told_what_it_holds(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=rf"holds no class folders\. .*{text}"):
+        open_dataset(tmp_path)
+
+
+def test_readers_have_names_of_their_own() -> None:
     assert len({reader.name for reader in READERS}) == len(READERS)
 
 

@@ -164,6 +164,36 @@ def test_an_unknown_environment_gets_the_nearest_names(request_: CheckRequest) -
         check(replace(request_, environments=("int8-dynamik",)))
 
 
+def test_an_unknown_environment_lists_those_of_the_models_domain_alone(request_: CheckRequest) -> None:
+    with pytest.raises(UnknownNameError) as raised:
+        check(replace(request_, environments=("int8-dynamik",)))
+    text = str(raised.value)
+    assert text.startswith("Unknown environment for vision models 'int8-dynamik'. Did you mean 'int8-dynamic'")
+    assert "resize-nearest" in text
+    assert "text-truncated-16" not in text
+
+
+def test_an_unknown_environment_lists_all_where_no_model_tells_a_domain(request_: CheckRequest) -> None:
+    with pytest.raises(UnknownNameError) as raised:
+        check(replace(request_, environments=("int8-dynamik",), model=request_.out / "none.onnx"))
+    assert str(raised.value).startswith("Unknown environment 'int8-dynamik'.")
+    assert "text-truncated-16" in str(raised.value)
+
+
+def test_a_missing_bundle_of_a_study_gets_the_nearest_of_those_there(request_: CheckRequest) -> None:
+    with pytest.raises(ModelFileError) as raised:
+        check(replace(request_, model=request_.model.with_name("digits-cnn-iid-s0.onnx")))
+    text = str(raised.value)
+    assert "digits-cnn-iid-s0.onnx does not exist" in text
+    assert all(f"digits-cnn-{name}-s{seed}.onnx" in text for name in ("random", "easy-only") for seed in range(3))
+    assert "(iid, the controls, other widths, transfers) is not exported" in text
+
+
+def test_a_missing_model_elsewhere_is_said_without_a_list(request_: CheckRequest, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"none\.onnx does not exist; an ONNX file is expected\. Give the path"):
+        check(replace(request_, model=tmp_path / "none.onnx"))
+
+
 def test_unreadable_images_are_counted_and_not_dropped(request_: CheckRequest, photos: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(photos, data)
@@ -268,9 +298,11 @@ def test_a_margin_out_of_range_is_said(request_: CheckRequest, margin: float) ->
         replace(request_, margin_pp=margin)
 
 
-def test_a_study_folder_is_not_overwritten(request_: CheckRequest, tiny_study: Path) -> None:
+def test_a_study_folder_is_not_overwritten(request_: CheckRequest, tiny_study: Path, tmp_path: Path) -> None:
+    """And that is said before the data are opened and responders trained."""
+    nowhere = DataSource(source=str(tmp_path / "nowhere"))
     with pytest.raises(WorkspaceError, match="holds a run of `gapshift study`"):
-        check(replace(request_, out=tiny_study))
+        check(replace(request_, out=tiny_study, data=nowhere))
 
 
 def test_two_processes_do_not_share_a_run_folder(request_: CheckRequest) -> None:

@@ -193,6 +193,13 @@ def test_a_model_of_any_domain_is_checked_alone(
     assert (card["engine"], card["circular"]) == ("em", False)
 
 
+@pytest.mark.parametrize("data", ["digits", "cartpole", "passages"])
+def test_data_of_another_kind_is_said_before_its_labels(four_study: Path, tmp_path: Path, data: str) -> None:
+    request = CheckRequest(_model(four_study, "sentiment"), DataSource(source=data), tmp_path / "run")
+    with pytest.raises(DataError, match=rf"model of domain text that answers by classes.*{data} is .* data answered"):
+        check(request)
+
+
 def test_a_model_is_not_checked_on_data_of_another_domain(four_study: Path, tmp_path: Path) -> None:
     request = CheckRequest(_model(four_study, "cartpole"), DataSource(source="sentiment"), tmp_path / "run")
     with pytest.raises(DataError, match=r"model of domain control that answers by episodes.*sentiment is text data"):

@@ -42,7 +42,7 @@ def test_an_episodes_chance_is_a_random_policys_wherever_its_level_is_from(episo
     given = given_levels(episodes, "cartpole")
     card = CalibrationCard(task="cartpole", engine="em", items=60, responders=1)
     bare = given.table.drop_columns(["chance"])
-    write_rated(tmp_path / "items.parquet", Rated(given.table.select(bare.column_names + ["chance"]), card))
+    write_rated(tmp_path / "items.parquet", Rated(given.table.select([*bare.column_names, "chance"]), card))
     from_file = levels_from_file(tmp_path / "items.parquet", episodes, "model")
     for chances in (_chances(given), _chances(from_file)):
         assert (chances >= 0).all()

@@ -165,7 +165,10 @@ def test_a_repetition_beyond_the_bound_exits_4(
     (run / "lock.json").write_text(json.dumps(lock), encoding="utf-8")
     code, out, _ = _run(capsys, "study", "--reproduce", str(run), "--out", str(repeated))
     assert code == 4
-    assert "BEYOND the stated bound of 3 pp" in out
+    lines = out.rstrip().splitlines()
+    assert "BEYOND the stated bound of 3 pp" in lines[0]
+    assert lines[-1] == lines[0]
+    assert lines[1].startswith("  differs: ")
     assert "differs: the answers of words-gru-random-s1" in out
 
 

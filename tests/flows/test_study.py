@@ -13,6 +13,7 @@ import pytest
 from gapshift.errors import DataError, SettingsError, UnknownNameError, WorkspaceError
 from gapshift.export.stamp import read_contract, read_stamp
 from gapshift.flows.data import study_splits
+from gapshift.flows.reporting import Silent
 from gapshift.flows.study import read_settings, save_settings, study
 from gapshift.flows.study_settings import read_study
 from gapshift.records import read_items, write_items
@@ -95,8 +96,45 @@ def test_another_study_does_not_overwrite_this_one(tiny_study: Path, tmp_path: P
     run.mkdir()
     shutil.copy(tiny_study / "study.json", run)
     other = read_settings(Workspace(run)).model_copy(update={"seed": 99})
-    with pytest.raises(WorkspaceError, match=r"holds a study with other settings \(seed\)"):
+    with pytest.raises(
+        WorkspaceError, match=r"holds a study with other settings \(seed: 3 there, 99 here\)\. Give anoth"
+    ):
         save_settings(Workspace(run), other)
+
+
+def test_changed_settings_are_named_to_the_third_and_then_counted(tiny_study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "taken"
+    run.mkdir()
+    shutil.copy(tiny_study / "study.json", run)
+    old = read_settings(Workspace(run))
+    training = old.training.model_copy(update={"steps": 41, "width": 8, "batch_size": 16})
+    other = old.model_copy(update={"name": "else", "training": training})
+    with pytest.raises(WorkspaceError) as raised:
+        save_settings(Workspace(run), other)
+    text = str(raised.value)
+    assert 'name: "tiny" there, "else" here' in text
+    assert text.count(" there, ") == 3
+    assert "; and 1 more). Give another folder with --out; responders that are finished are taken from" in text
+    assert "delete" not in text
+
+
+def test_a_study_says_beforehand_what_there_is_to_do(tiny_study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "again"
+    shutil.copytree(tiny_study, run)
+    told: list[str] = []
+
+    class Notes(Silent):
+        def stage(self, name: str) -> None:
+            told.append(name)
+
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    study(Workspace(run), Notes())
+    assert told[0] == "9 models (6 exported), 8 responder networks a task, 30 cells"
+    assert told[1] == "calibrate"
+    cells = [e for e in Workspace(run).journal() if e["event"] == "evaluate"][-1]["cells"]
+    assert cells == 30
 
 
 def test_a_folder_without_a_study_says_how_to_make_one(tmp_path: Path) -> None:

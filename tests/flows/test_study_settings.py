@@ -81,9 +81,12 @@ def test_a_domain_that_does_not_exist_is_named_with_the_valid_ones(tmp_path: Pat
 
 def test_images_must_be_given_their_preprocessing(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
-    path.write_text('name = "x"\n[tasks.digits]\ndata = { source = "digits" }\n', encoding="utf-8")
-    with pytest.raises(GapshiftError, match=r"tasks\.digits\.preprocessing"):
-        read_study(path)
+    for line in ("", "preprocessing = {}\n"):
+        path.write_text(f'name = "x"\n[tasks.digits]\n{line}data = {{ source = "digits" }}\n', encoding="utf-8")
+        with pytest.raises(GapshiftError, match=r"tasks\.digits: preprocessing\.resize is missing") as caught:
+            read_study(path)
+        assert "`preprocessing = { resize = { size = [32, 32] } }`" in str(caught.value)
+        assert '`domain = "text"`, `"audio"` or `"control"`' in str(caught.value)
 
 
 def test_a_study_without_tasks_is_refused(tmp_path: Path) -> None:

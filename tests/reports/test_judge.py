@@ -150,6 +150,7 @@ def test_a_floored_level_is_left_out_and_said_in_the_headline(builder):
     assert (summary["verdict"], cell["levels"]["5"], cell["floor"], cell["tilt_pp"]) == ("PASS", "NO DATA", [5], None)
     assert "levels at the floor of chance are left out (m level 5)" in summary["headline"]
     assert summary["reasons"][0].startswith("PASS: ")
+    assert "levels at the floor of chance are left out (m level 5)" in summary["reasons"][0]
     assert summary["reasons"][1].startswith("NO DATA: m in env, level 5: floor")
     assert cell["undecided_floor"] == [5]
 
@@ -313,7 +314,7 @@ def test_what_did_not_change_is_still_bounded_by_the_number_of_items(make_builde
 def test_items_in_groups_are_said(builder):
     builder.group = lambda item: f"patient-{int(item.rsplit('-', 1)[1]) % 7}" if item.startswith("item-5") else None
     summary, _ = builder.judged(builder.answers(), notes=("As planned.",))
-    said = "The items come in 7 groups; the intervals treat items as independent."
+    said = "The items of task come in 7 groups; the intervals treat items as independent."
     assert summary["notes"] == ["As planned.", said]
     assert said in render_html(summary)
     assert said in render_markdown(summary)

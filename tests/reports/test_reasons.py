@@ -27,7 +27,7 @@ def test_a_regimes_model_at_chance_has_not_learnt_and_its_contract_is_not_blamed
     notes = [reason for reason in summary["reasons"] if reason.startswith("NOTE")]
     assert len(notes) == 1
     assert "cnn-hard-only-s0 is no better than chance (0.0% against" in notes[0]
-    assert notes[0].endswith("it has not learnt its task, so there is little that a deployment could lose")
+    assert notes[0].endswith("trained too little, or on items too hard, to clear chance")
     assert "check its contract" not in summary["headline"]
 
 
@@ -88,3 +88,16 @@ def test_seeds_share_a_floor(builder):
         "nothing is left to lose"
     )
     assert "(easy (seeds 0, 1) level 5)" in summary["headline"]
+
+
+def test_a_studys_undecided_levels_fold_into_one_line_for_each_task(make_builder):
+    builder = make_builder(per_level=185)
+    for name in ("off", "one-thread"):
+        builder.environment(name)
+    for seed, regime in enumerate(("easy-only", "hard-only")):
+        name = builder.bundle(f"cnn-{regime}", regime=regime, seed=seed, family="cnn")
+        for cell in ("reference", "off", "one-thread"):
+            builder.cell(cell, builder.answers(), bundle=name)
+    (reason,) = judge(builder.finish())["reasons"]
+    assert reason.startswith("INCONCLUSIVE: task, 4 cells of off, one-thread: levels 1, 2, 3, 4, 5 have 185 items and")
+    assert "and nothing changed; about 189 a level would decide: more test items" in reason

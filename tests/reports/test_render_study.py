@@ -336,3 +336,18 @@ def test_long_lists_are_counted() -> None:
     assert some("abcde") == "a, b, c and 2 more"
     assert Cell("1.0", "[0.5, 1.5]").line == "1.0 [0.5, 1.5]"
     assert Cell("iid", "cnn").line == "iid (cnn)"
+
+
+def test_a_scale_with_nearly_all_items_in_one_band_says_nothing(changed: dict[str, Any]) -> None:
+    changed["study"]["absolute"][0]["items"] = {"1": 0.0, "2": 0.0, "3": 0.0, "4": 0.04, "5": 0.96}
+    changed["study"]["scale"]["correlations"][0]["pearson"] = 0.31
+    for render in TEXTS:
+        text = render(changed).replace("\\", "")
+        assert "objects: 96% of the held-out items lie at absolute level 5, nearly all in one band" in text
+        assert "objects and questions: 0.31, low: do not compare level_abs between these two." in text
+
+
+def test_the_console_names_tasks_with_unreliable_levels(changed: dict[str, Any]) -> None:
+    changed["study"]["tasks"][0]["levels"] = "levels too unreliable (0.44)"
+    assert "Levels too unreliable, in no claim: objects" in render_console(changed)
+    assert "levels too unreliable: enters no claim" in render_html(changed)

@@ -513,3 +513,10 @@ def test_the_console_says_what_an_ungated_environment_would_be(check: dict[str, 
         {"bundle": "m", "environment": "e", "kind": "lossy", "gated": False, "verdict": "FAIL", "status": "ok"}
     ]
     assert "not gated (would be FAIL)" in render_console(check)
+
+
+def test_console_says_that_not_every_bundle_is_behind_a_mean(study: dict[str, Any]) -> None:
+    n = len(study["bundles"])
+    assert f"mean over {n} bundles;" in " ".join(render_console(study).split())
+    study["cells"].pop()
+    assert f"mean over those of {n} bundles that an environment applies to;" in " ".join(render_console(study).split())

@@ -103,8 +103,12 @@ def doctor(as_json: bool) -> int:
     for section, rows in found.items():
         click.echo(section)
         for key, value in rows.items():
-            click.echo(f"  {key:<24} {value}")
+            click.echo(f"  {key:<24} {_words(value)}")
     return 0
+
+
+def _words(value: object) -> str:
+    return (" ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
 
 
 def _environment_lines(environment: Environment) -> str:

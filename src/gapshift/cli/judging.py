@@ -27,7 +27,10 @@ from gapshift.errors import UsageError
 @click.argument("model", type=PATH)
 @click.argument("more_environments", nargs=-1, metavar="")
 @click.option(
-    "--data", required=True, help="Labelled evaluation set: a folder, a table, an .npz, CIFAR files, or 'digits'."
+    "--data",
+    required=True,
+    help="Labelled evaluation set: a folder, a table, an .npz, CIFAR files, GLUE files, SQuAD's JSON, recordings, "
+    "'cartpole', 'digits' and other built-in names, or published data by name.",
 )
 @click.option("--split", help="Which of the data's splits to judge (default: test).")
 @data_root_option

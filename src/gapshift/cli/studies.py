@@ -130,7 +130,6 @@ def _reproduce(run: Path, out: Path, as_json: bool, context: click.Context) -> i
         summary, paths, found = reproduce(run, out, reporter, context.obj["debug"])
     if as_json:
         summary = {**summary, "repetition": asdict(found)}
-    show(summary, paths, as_json)
     verdict = (
         "the same, bit for bit"
         if found.identical
@@ -138,7 +137,11 @@ def _reproduce(run: Path, out: Path, as_json: bool, context: click.Context) -> i
         + ("within" if found.within_bounds else "BEYOND")
         + f" the stated bound of {BOUND_PP:g} pp"
     )
-    say("\n".join([f"{out} repeats {run}: {verdict}.", *(f"  differs: {line}" for line in found.differences)]), as_json)
+    line = f"{out} repeats {run}: {verdict}."
+    differences = [f"  differs: {difference}" for difference in found.differences]
+    say("\n".join([line, *differences, ""]), as_json)
+    show(summary, paths, as_json)
+    say(line, as_json)
     return 0 if found.within_bounds else 4
 
 

@@ -23,6 +23,7 @@ from gapshift.domains.readers import (
     squad,
     table,
 )
+from gapshift.domains.readers.nearest import nearest
 from gapshift.errors import DataError
 
 BUILT_IN = (digits.READER, sentiment.READER, passages.READER, keywords.READER, *control.READERS)
@@ -77,6 +78,15 @@ def _read(text: str, labels: Sequence[str] | None, root: str | Path | None, clas
             if classes is not None and reader is folder.READER:
                 return folder.read_folder(Path(text), labels, classes)
             return reader.read(text, labels)
-    layouts = "; ".join(f"{reader.name} ({reader.layout})" for reader in READERS)
-    what = "is of no known layout" if Path(text).exists() else "does not exist"
-    raise DataError(f"Data set {text!r} {what}. Valid: {layouts}; published data by name: {', '.join(PUBLISHED)}.")
+    raise _unknown(Path(text))
+
+
+def _unknown(path: Path) -> DataError:
+    """What comes nearest to an existing path; every valid name for one that is not there."""
+    built_in = {reader.name for reader in BUILT_IN}
+    layouts = ", ".join(reader.name for reader in READERS if reader.name not in built_in)
+    paths = f"{layouts}; docs/data.md describes them"
+    if path.exists():
+        return DataError(f"Data set {str(path)!r} is of no known layout. {nearest(path)} Layouts: {paths}.")
+    names = ", ".join((*(reader.name for reader in BUILT_IN), *PUBLISHED))
+    return DataError(f"Data set {str(path)!r} does not exist. Valid: a path ({paths}), or a name: {names}.")

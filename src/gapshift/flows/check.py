@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 from gapshift.domains.base import Dataset
 from gapshift.envs.catalog import choose
 from gapshift.envs.runner import CALIBRATED_FORMATS
-from gapshift.errors import DataError, SettingsError
+from gapshift.errors import DataError, GapshiftError, ModelFileError, SettingsError, UnknownNameError
 from gapshift.export.model_file import describe, sha256
 from gapshift.export.stamp import check_against, contract_from_toml, read_contract
 from gapshift.flows.data import CALIBRATION, absolute, hold_out, open_calibration, open_source, with_role
@@ -19,8 +20,11 @@ from gapshift.flows.judging import Sets, report, run_cells
 from gapshift.flows.levels import CalibrationSettings, Rated, given_levels, levels_from_file, rate, write_rated
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.splitting import TEST
-from gapshift.schema import CLASS_OUTPUTS, Bundle, DataSource, Environment, RunPlan, TaskPlan, takes
+from gapshift.schema import CLASS_OUTPUTS, Bundle, DataSource, Domain, Environment, RunPlan, TaskPlan, takes
 from gapshift.workspace import Workspace
+
+_MOST_NAMES = 8
+"""So many files are named where the one that was asked for is missing."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,12 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
     what goes wrong in a single cell is that cell's status.
     """
     reporter = reporter or Silent()
-    chosen = choose(request.environments, request.groups, request.environment_file)  # a typo costs no reading
+    _names_exist(request)  # a typo costs no reading
+    chosen = choose(request.environments, request.groups, request.environment_file)
     bundle = user_bundle(request.model, request.contract)
     environments = applicable(chosen, bundle, request.environments)
+    workspace = Workspace(request.out)
+    workspace.refuse_other_command("check")  # before responders are trained for nothing
     dataset = _open(request.data, bundle)
     judged, calibration = _divide(dataset, environments, request, bundle)
     rated = _rated(dataset, bundle, request, reporter)
@@ -83,7 +90,6 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         strict=request.strict,
         allow_unlevelled=request.allow_unlevelled,
     )
-    workspace = Workspace(request.out)
     with workspace.lock():
         workspace.refuse_other_command("check")
         write_rated(workspace.items_path, rated.with_roles(roles))
@@ -104,6 +110,8 @@ def default_folder(model: Path) -> Path:
 
 def user_bundle(model: Path, contract: Path | None) -> Bundle:
     """A user's ONNX file as a bundle. Raises ModelFileError or ContractError."""
+    if not model.exists():
+        raise ModelFileError(_missing(model))
     description = describe(model)
     agreed = contract_from_toml(contract) if contract else read_contract(model)
     check_against(agreed, description)
@@ -116,6 +124,42 @@ def user_bundle(model: Path, contract: Path | None) -> Bundle:
         domain=agreed.domain,
         task=name,
     )
+
+
+def _missing(model: Path) -> str:
+    """What to say of a path where nothing lies; among a study's bundles, what lies there instead."""
+    text = f"{model} does not exist; an ONNX file is expected."
+    there = sorted(path.name for path in model.parent.glob("*.onnx"))
+    if model.parent.name != "bundles" or not there:
+        return f"{text} Give the path of a .onnx file."
+    near = difflib.get_close_matches(model.name, there, n=_MOST_NAMES, cutoff=0.0)
+    more = f" and {len(there) - len(near)} more" if len(there) > len(near) else ""
+    return (
+        f"{text} {model.parent} holds {', '.join(near)}{more}. "
+        "A study exports the models of its regimes; what they are compared with (iid, the controls, "
+        "other widths, transfers) is not exported."
+    )
+
+
+def _names_exist(request: CheckRequest) -> None:
+    """Raise UnknownNameError for a misspelt environment, with those that the model's domain can have."""
+    known = {each.name: each for each in choose((), (), request.environment_file)}
+    unknown = [name for name in request.environments if name not in known]
+    if not unknown:
+        return
+    domain = _domain(request)
+    valid = [name for name, each in known.items() if domain is None or takes(domain, each)]
+    step = "`gapshift envs list` describes them; your own need --environment-file FILE."
+    told = "environment" if domain is None else f"environment for {domain} models"
+    raise UnknownNameError(told, unknown[0], valid, step)
+
+
+def _domain(request: CheckRequest) -> Domain | None:
+    """The domain in the model's contract, where there is one to read."""
+    try:
+        return (contract_from_toml(request.contract) if request.contract else read_contract(request.model)).domain
+    except GapshiftError:
+        return None
 
 
 def class_labels(bundle: Bundle) -> tuple[str, ...] | None:

@@ -123,11 +123,15 @@ def levels_from_file(path: Path, dataset: Dataset, task: str) -> Rated:
         table, cards = read_items(path)
     except WorkspaceError as error:
         raise DataError(str(error)) from error
-    ids = table["id"].to_pylist()
-    position = {item_id: row for row, item_id in enumerate(ids)}
-    if len(position) < len(ids):
-        twice, _ = Counter(ids).most_common(1)[0]
-        raise DataError(f"{path} rates {twice!r} more than once. Make it again with `gapshift calibrate`.")
+    wanted = {item.id for item in dataset.items}
+    position = {item_id: row for row, item_id in enumerate(table["id"].to_pylist())}
+    # A study's file rates several tasks, and another task's items may have the same ids: these alone matter.
+    for item_id, times in Counter(name for name in table["id"].to_pylist() if name in wanted).items():
+        if times > 1:
+            raise DataError(
+                f"{path} rates {item_id!r} more than once. Make it again with `gapshift calibrate`, or keep the "
+                "rows of one task."
+            )
     missing = [item.id for item in dataset.items if item.id not in position]
     if missing:
         raise DataError(

@@ -23,7 +23,7 @@ from gapshift.export.bundle import (
     weights_digest,
     write_mix,
 )
-from gapshift.flows.levels import Rated, Rating, rate_and_measure, read_rated, write_rated
+from gapshift.flows.levels import CalibrationSettings, Rated, Rating, rate_and_measure, read_rated, write_rated
 from gapshift.flows.reporting import Reporter
 from gapshift.flows.splitting import TEST
 from gapshift.flows.study_data import StudyTask
@@ -39,7 +39,7 @@ from gapshift.train.measures import write_measures
 from gapshift.train.models import FAMILIES
 from gapshift.train.pool import in_parallel
 from gapshift.train.regimes import mix, sampler, shuffle_levels
-from gapshift.train.responders import LADDERS
+from gapshift.train.responders import LADDERS, default_ladder, recipes
 from gapshift.train.responders import VERSION as RESPONDERS_VERSION
 from gapshift.train.settings import TrainingSettings
 from gapshift.train.transfer import graft
@@ -67,9 +67,7 @@ def calibrate_items(study: Study) -> dict[str, Rated]:
     workspace = study.workspace
     key = digest([_calibration_key(study, task) for task in study.tasks.values()])
     if not workspace.is_done("calibrate", key, workspace.items_path, workspace.measures_path):
-        settings = study.settings.calibration
-        if len(study.tasks) > 1 and settings.ladder is None:  # one scale needs the same recipes on every task
-            settings = settings.model_copy(update={"ladder": LADDERS["common"]})
+        settings = _calibration(study)
         found: dict[str, Rating] = {
             name: rate_and_measure(task.dataset, settings, task=name, seed=study.settings.seed, reporter=study.reporter)
             for name, task in study.tasks.items()
@@ -83,6 +81,20 @@ def calibrate_items(study: Study) -> dict[str, Rated]:
             write_measures(workspace.measures_path, name, rating.ids, rating.measures)
         workspace.mark_done("calibrate", key)
     return {name: read_rated(workspace.items_path, name) for name in study.tasks}
+
+
+def responder_networks(study: Study, task: str) -> int:
+    """How many networks rate a task's items: two folds of every recipe."""
+    given = study.tasks[task]
+    ladder = _calibration(study).ladder or default_ladder(len(given.task.items), given.dataset.domain)
+    return 2 * len(recipes(ladder, study.settings.seed))
+
+
+def _calibration(study: Study) -> CalibrationSettings:
+    settings = study.settings.calibration
+    if len(study.tasks) > 1 and settings.ladder is None:  # one scale needs the same recipes on every task
+        return settings.model_copy(update={"ladder": LADDERS["common"]})
+    return settings
 
 
 def train_runs(study: Study, rated: Mapping[str, Rated]) -> None:

@@ -7,8 +7,9 @@ from, so a stage that is done is not done again and a killed study goes on.
 from __future__ import annotations
 
 import json
+import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -19,15 +20,28 @@ from gapshift.flows.data import absolute, quantiser_set
 from gapshift.flows.judging import Sets, report, run_cells
 from gapshift.flows.lock import Repetition, compare_locks, read_lock, write_lock
 from gapshift.flows.reporting import Reporter, Silent
-from gapshift.flows.stages import Study, calibrate_items, export_runs, train_runs, trained_runs
+from gapshift.flows.stages import (
+    Study,
+    calibrate_items,
+    export_runs,
+    responder_networks,
+    train_runs,
+    trained_runs,
+)
 from gapshift.flows.study_data import StudyTask, open_task, read_tasks
+from gapshift.flows.study_runs import model_runs
 from gapshift.flows.study_settings import StudySettings
 from gapshift.records import write_text
-from gapshift.schema import Bundle, Environment, RunPlan, TaskPlan, takes
+from gapshift.schema import Bundle, Domain, Environment, RunPlan, TaskPlan, takes
 from gapshift.settings import validate
 from gapshift.workspace import Workspace
 
 Stage = Literal["calibrate", "train", "export", "evaluate", "report"]
+
+
+_MOST_CHANGES = 3
+"""So many changed settings are named; the others are counted."""
+_ABSENT = object()
 
 
 def save_settings(workspace: Workspace, settings: StudySettings) -> None:
@@ -46,8 +60,8 @@ def save_settings(workspace: Workspace, settings: StudySettings) -> None:
         workspace.refuse_other_command("study")
         if path.exists() and (changed := _changed_keys(read_settings(workspace), settings)):
             raise WorkspaceError(
-                f"{workspace.root} holds a study with other settings ({', '.join(changed)}). "
-                "Give another folder with --out, or delete this one."
+                f"{workspace.root} holds a study with other settings ({_told(changed)}). "
+                "Give another folder with --out; responders that are finished are taken from the cache."
             )
         write_text(path, settings.model_dump_json(indent=1) + "\n")
 
@@ -82,6 +96,7 @@ def _study(
     for note in notes:
         reporter.note(note)
     study = Study(workspace, settings, {task.name: task for task in tasks}, reporter)
+    reporter.note(_extent(study, environments))
     with _timed(workspace, "calibrate"):
         rated = calibrate_items(study)
     if until == "calibrate":
@@ -104,6 +119,25 @@ def _study(
         return None
     with _timed(workspace, "judge"):
         return report(workspace, reporter)
+
+
+def _extent(study: Study, environments: Sequence[Environment]) -> str:
+    """How much there is to do, whatever of it is done already."""
+    runs = model_runs(study.settings)
+    exported = [run for run in runs if run.exported]
+    domains = {run.task: study.tasks[run.task].dataset.domain for run in exported}
+    fitting = {task: _fitting(domain, domains.values(), environments) for task, domain in domains.items()}
+    cells = sum(1 + fitting[run.task] for run in exported)  # 1: the reference
+    networks = sorted({responder_networks(study, name) for name in study.tasks})
+    return (
+        f"{len(runs)} models ({len(exported)} exported), "
+        f"{' or '.join(map(str, networks))} responder networks a task, {cells} cells"
+    )
+
+
+def _fitting(domain: Domain, domains: Collection[Domain], environments: Iterable[Environment]) -> int:
+    """How many environments models of ``domain`` meet, as ``schema.environments_for`` plans them for bundles."""
+    return sum(takes(domain, e) or not any(takes(other, e) for other in domains) for e in environments)
 
 
 @contextmanager
@@ -185,6 +219,25 @@ def _plan(
 
 
 def _changed_keys(old: StudySettings, new: StudySettings) -> list[str]:
-    """Keys that differ, apart from what may change freely between two looks at the same models."""
-    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
-    return [key for key in before if key != "evaluation" and before[key] != after[key]]
+    """Keys that differ, each with both values, apart from what may change between two looks at the same models."""
+    before, after = (each.model_dump(mode="json", exclude={"evaluation"}) for each in (old, new))
+    return list(_changes(before, after, ()))
+
+
+def _changes(there: Any, here: Any, path: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in {**there, **here}:
+            yield from _changes(there.get(key, _ABSENT), here.get(key, _ABSENT), (*path, key))
+    elif there != here:
+        yield f"{'.'.join(path)}: {_value(there)} there, {_value(here)} here"
+
+
+def _value(value: Any) -> str:
+    if value is _ABSENT:
+        return "nothing"
+    return textwrap.shorten(json.dumps(value, ensure_ascii=False), 60, placeholder=" ...")
+
+
+def _told(changed: list[str]) -> str:
+    more = len(changed) - _MOST_CHANGES
+    return "; ".join(changed[:_MOST_CHANGES]) + (f"; and {more} more" if more > 0 else "")

@@ -59,6 +59,11 @@ def _each_once(names: Iterable[object]) -> None:
         seen.add(name)
 
 
+def _says_size(preprocessing: Any) -> bool:
+    """Whether there is a table ``resize``; what is wrong inside it, or is no table, is said elsewhere."""
+    return "resize" in preprocessing if isinstance(preprocessing, Mapping) else preprocessing is not None
+
+
 class TaskSettings(Frozen):
     """One task: its data and, for its domain, the preprocessing that becomes every bundle's contract.
 
@@ -80,6 +85,12 @@ class TaskSettings(Frozen):
         if not isinstance(tree, Mapping) or tree.get("domain", "vision") not in PREPROCESSING:
             return tree
         domain = tree.get("domain", "vision")
+        if domain == "vision" and not _says_size(tree.get("preprocessing")):
+            raise ValueError(
+                "preprocessing.resize is missing, which images need. Add a line such as "
+                "`preprocessing = { resize = { size = [32, 32] } }`; a task on other data says which: "
+                '`domain = "text"`, `"audio"` or `"control"`'
+            )
         tree = {"families": (DEFAULT_FAMILY[domain],), **tree}
         return tree if domain == "vision" else {"preprocessing": {}, **tree}
 

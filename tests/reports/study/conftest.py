@@ -54,6 +54,7 @@ class StudyBuilder:
         self.domains: dict[str, str] = {}
         self.chance: dict[str, float | None] = {}
         self.abilities: dict[str, dict[str, float]] = {}
+        self.cards: dict[str, dict[str, Any]] = {}
         self.forgotten: set[str] = set()
         self.measures: list[tuple[str, str, str, float]] = []
 
@@ -177,7 +178,12 @@ class StudyBuilder:
         tables = [self._task_items(task) for task in self.domains]
         cards = [
             CalibrationCard(
-                task=task, engine="em", items=10 * self.per_level, responders=24, abilities=self.abilities.get(task, {})
+                task=task,
+                engine="em",
+                items=10 * self.per_level,
+                responders=24,
+                abilities=self.abilities.get(task, {}),
+                **self.cards.get(task, {}),
             )
             for task in self.domains
         ]

@@ -56,7 +56,7 @@ def test_claims_that_hold(make_study):
     }
     assert found["1"]["tasks"][0]["evidence"].startswith("easy-only less iid at level 1 +4.0 [")
     assert verdicts["5"] == verdicts["6"] == verdicts["8"] == "cannot tell"
-    assert found["8"]["why"] == "No learnable task was trained for it."
+    assert found["8"]["why"].endswith("needs comparisons.shuffled.")
 
 
 def test_under_five_seeds_nothing_is_supported(make_study):
@@ -65,7 +65,8 @@ def test_under_five_seeds_nothing_is_supported(make_study):
     found = claims(study)
     assert "supported" not in {row["verdict"] for row in found.values()}
     assert "fewer than five seeds" in found["1"]["tasks"][0]["evidence"]
-    assert "Fewer than five seeds." in found["1"]["why"]
+    assert found["1"]["why"].startswith("One case, digits with cnn: easy-only less iid at level 1 +4.0 [")
+    assert "fewer than five seeds" in found["1"]["why"]
 
 
 def test_a_claim_is_refuted_by_an_interval_on_the_other_side(study):
@@ -96,8 +97,24 @@ def test_a_task_that_was_not_learnt_enters_no_claim(make_study):
     regimes(study, task="b", change={"iid": ((0.12,) * 5, (1, 2, 3, 4, 5))})
     row = claims(study)["1"]
     assert [each["task"] for each in row["tasks"]] == ["a"]
-    assert row["left_out"] == ["b"]
-    assert "Left out as not learnable at this budget: b." in row["why"]
+    assert row["left_out"] == {"b": "not learnable at this budget"}
+    assert "Left out: b: not learnable at this budget." in row["why"]
+
+
+def test_unreliable_levels_enter_no_claim_and_three_bands_are_said(make_study):
+    study = make_study(per_level=LARGE)
+    regimes(study, task="a")
+    regimes(study, task="b")
+    study.cards = {
+        "a": {"split_half": 0.66, "gated_bands": ((1, 2), (3,), (4, 5))},
+        "b": {"split_half": 0.44, "gated_bands": ((1, 2, 3, 4, 5),)},
+    }
+    found = study.json()
+    for row in found["claims"]:
+        assert row["left_out"] == {"b": "levels too unreliable (0.44)"}
+        assert {each["task"] for each in row["tasks"]} <= {"a"}
+        assert all(each["evidence"].endswith("levels in three bands only (0.66)") for each in row["tasks"])
+    assert [row["enters_claims"] for row in found["tasks"]] == [True, False]
 
 
 @pytest.mark.parametrize("missing", ["easy-only", "curriculum", "hard-only"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gapshift.domains.base import Dataset, Files, listed
 from gapshift.domains.chosen_classes import check_known
+from gapshift.domains.readers.nearest import nearest_in
 from gapshift.domains.readers.reader import Reader
 from gapshift.errors import DataError
 from gapshift.schema import Item
@@ -35,7 +36,7 @@ def read_folder(root: Path, labels: Sequence[str] | None = None, only: Sequence[
     """
     folders = _class_folders(root)
     if not folders:
-        raise DataError(f"{root} holds no class folders. Valid: split/class/file, or class/file.")
+        raise DataError(f"{root} holds no class folders. Valid: split/class/file, or class/file.{nearest_in(root)}")
     if only is not None:
         check_known(str(root), sorted({folder.name for folder in folders}), only)
         folders = [folder for folder in folders if folder.name in only]
