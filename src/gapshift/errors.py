@@ -21,7 +21,7 @@ An error's text says what, where, the valid values and the next step.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _CUTOFF = 0.5
 """Least similarity (difflib's ratio, 0 to 1) of a name that is offered for a mistyped one."""
@@ -56,12 +56,15 @@ class UnknownNameError(UsageError):
         super().__init__(f"Unknown {what} {name!r}.{hint} Valid: {', '.join(known)}.{step}")
 
 
-def _nearest(name: str, known: Iterable[str]) -> list[str]:
+def _nearest(name: str, known: Sequence[str]) -> list[str]:
     """At most three names near ``name`` and nearly as near as the best, which comes first.
 
     Dotted names are compared by their last component where the tables before it are the same: what
-    two keys share in front makes no typo.
+    two keys share in front makes no typo. A table's own name means the keys that it holds.
     """
+    inside = [each for each in known if each.startswith(f"{name}.")]
+    if inside:
+        return inside[:3]
     parent, _, last = name.rpartition(".")
     sharing = {each.rpartition(".")[2]: each for each in known if parent and each.rpartition(".")[0] == parent}
     if sharing:
