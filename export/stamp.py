@@ -294,7 +294,7 @@ def _prepared(contract: Contract) -> tuple[tuple[int | None, ...], str, str]:
     match contract.preprocessing:
         case Preprocessing() as images:
             (height, width), channels = images.resize.size, images.channels
-            image = (channels, height, width) if images.layout == "NCHW" else (height, width, channels)
+            image = (channels, height, width) if images.layout.endswith("NCHW") else (height, width, channels)
             made = f"{images.layout} images of {image} ({images.color})"
             return image, made, "preprocessing.color, layout or resize.size (height, width)"
         case TextPreprocessing(max_length=length):

@@ -10,18 +10,21 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
+from pydantic_core import to_jsonable_python
 
 from gapshift.errors import SettingsError, UnknownNameError
 
@@ -56,6 +59,22 @@ class Frozen(BaseModel):
     """Immutable, and strict about unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Grown(Frozen):
+    """A noun that got fields after files of it were written.
+
+    Those in ``later`` are left out of its JSON while they have their defaults, so that what
+    behaves as before keeps its digest, and older versions go on reading it.
+    """
+
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        unsaid = {name for name in self.later if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in whole(self).items() if name not in unsaid}
 
 
 def canonical_json(value: Any) -> str:
@@ -94,31 +113,36 @@ class Item:
 # ------------------------------------------------------------------------ contract
 
 
-class Resize(Frozen):
+class Resize(_Grown):
     """How an image reaches the model's size.
 
     ``size`` is (height, width) in pixels. ``antialias`` widens the kernel when the
-    image shrinks (Pillow does by default; OpenCV's kernels cannot, its ``area`` is
-    a mean over pixels). With ``nearest`` it means nothing.
+    image shrinks (Pillow does by default, torch on request; OpenCV's kernels cannot, its
+    ``area`` is a mean over pixels). With ``nearest``, ``nearest-exact`` and ``area`` it means
+    nothing. OpenCV's ``linear-exact`` is its bilinear kernel in fixed point, the same on every
+    machine. ``coordinates``: the centres of pixels correspond (``half-pixel``), or those of the
+    corner pixels do (``align-corners``, torch's bilinear and bicubic alone).
     ``fit``: ``squash`` to the size; ``crop`` the centre after resizing the shorter
     side; ``letterbox`` into the size with zero padding.
     """
 
+    later: ClassVar[tuple[str, ...]] = ("coordinates",)
+
     size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-    library: Literal["pillow", "opencv"] = "pillow"
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "area"] = "bilinear"
+    library: Literal["pillow", "opencv", "torch"] = "pillow"
+    interpolation: Literal[
+        "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "area", "linear-exact", "nearest-exact"
+    ] = "bilinear"
     antialias: bool = True
     fit: Literal["squash", "crop", "letterbox"] = "squash"
+    coordinates: Literal["half-pixel", "align-corners"] = "half-pixel"
 
     @model_validator(mode="after")
     def _library_has_the_kernel(self) -> Self:
-        has = {
-            "pillow": ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
-            "opencv": ("nearest", "bilinear", "bicubic", "lanczos", "area"),
-        }[self.library]
+        has = KERNELS[self.library]
         if self.interpolation not in has:
             raise ValueError(f"{self.library} has no {self.interpolation!r} kernel; it has {', '.join(has)}")
-        if self.library == "opencv" and self.antialias and self.interpolation not in ("nearest", "area"):
+        if self.library == "opencv" and self.antialias and self.interpolation not in UNSMOOTHED:
             raise ValueError(
                 f"opencv's {self.interpolation!r} does not antialias; set antialias = false or library = 'pillow'"
             )
@@ -127,31 +151,99 @@ class Resize(Frozen):
             raise ValueError(f"pillow without antialias has {', '.join(plain)}, not {self.interpolation!r}")
         return self
 
+    @model_validator(mode="after")
+    def _torch_alone_aligns_corners(self) -> Self:
+        if self.coordinates == "align-corners" and (self.library != "torch" or self.interpolation in UNSMOOTHED):
+            raise ValueError(
+                f"coordinates 'align-corners' are of torch's bilinear and bicubic, not of {self.library}'s "
+                f"{self.interpolation!r}; set coordinates = 'half-pixel' or library = 'torch'"
+            )
+        return self
 
-class Preprocessing(Frozen):
+
+KERNELS = {
+    "pillow": ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"),
+    "opencv": ("nearest", "bilinear", "bicubic", "lanczos", "area", "linear-exact", "nearest-exact"),
+    "torch": ("nearest", "bilinear", "bicubic", "area", "nearest-exact"),
+}
+"""Each library's interpolations."""
+UNSMOOTHED = ("nearest", "nearest-exact", "area")
+"""Interpolations for which ``antialias`` means nothing."""
+
+
+class YUV(Frozen):
+    """RGB through 8-bit YUV and back, as cameras, video and hardware decoders hand pictures over.
+
+    ``matrix`` of ITU-R BT.601 or BT.709 (``none``: nothing of this happens); ``range``: luma
+    16-235 and chroma 16-240 (``limited``), or 0-255. ``chroma``: for every pixel, or half as high
+    and half as wide (``nv12``). ``read_matrix`` and ``read_range`` are what the reader takes it for
+    (null: what it is). ``library``: OpenCV does the arithmetic (chroma: mean of four, repeated), or
+    FFmpeg's swscale with its defaults.
+    """
+
+    matrix: Literal["none", "bt601", "bt709"] = "none"
+    range: Literal["full", "limited"] = "full"
+    chroma: Literal["4:4:4", "nv12"] = "4:4:4"
+    read_matrix: Literal["bt601", "bt709"] | None = None
+    read_range: Literal["full", "limited"] | None = None
+    library: Literal["opencv", "ffmpeg"] = "opencv"
+
+
+class Preprocessing(_Grown):
     """From an item's raw form to the model's input: (pixels * scale - mean) / std.
 
     ``scale`` multiplies 0-255 pixels. ``mean`` and ``std`` hold one value, or one per
     channel in the order of ``color``. ``jpeg_quality`` re-encodes every image before
     the rest (a camera or an upload path that does).
+
+    ``decoder``: ``pillow-draft`` shrinks JPEGs while it decodes (by 1/2, 1/4 or 1/8 in the DCT, never
+    below the model's size); ``pyav`` is FFmpeg; ``simplejpeg`` is libjpeg-turbo (other formats: Pillow).
+    ``chroma_upsampling`` (pyav, simplejpeg; null: the decoder's own): JPEG's halved chroma repeated
+    (``plain``) or interpolated (``fancy``). ``alpha``: dropped, or the picture composited on white or black.
+    ``sixteen_bit``: samples ``scaled`` to their high byte, ``clipped`` at 255, or ``wrapped`` to their low
+    byte. ``grey`` makes every picture grey by luma or mean (null: only where ``color`` is L, by the decoder).
+    A ``layout`` of A-as-B is the memory of layout A taken for B: a tensor of B's shape.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = (
+        "chroma_upsampling",
+        "exif_orientation",
+        "alpha",
+        "sixteen_bit",
+        "grey",
+        "yuv",
+    )
 
-    decoder: Literal["pillow", "opencv"] = "pillow"
+    decoder: Literal["pillow", "pillow-draft", "opencv", "pyav", "simplejpeg"] = "pillow"
+    chroma_upsampling: Literal["plain", "fancy"] | None = None
+    exif_orientation: Literal["applied", "ignored"] = "applied"
+    alpha: Literal["dropped", "on-white", "on-black"] = "dropped"
+    sixteen_bit: Literal["scaled", "clipped", "wrapped"] = "scaled"
     color: Literal["RGB", "BGR", "L"] = "RGB"
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    yuv: YUV = YUV()
+    grey: Literal["bt601", "bt709", "mean"] | None = None
     resize: Resize
     scale: Annotated[float, Field(gt=0)] = 1 / 255
     mean: tuple[float, ...] = (0.0,)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
-    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    layout: Literal["NCHW", "NHWC", "NHWC-as-NCHW", "NCHW-as-NHWC"] = "NCHW"
     dtype: Literal["float32", "float16", "uint8"] = "float32"
 
     @property
     def channels(self) -> int:
         """Number of channels of the prepared image."""
         return 1 if self.color == "L" else 3
+
+    @model_validator(mode="after")
+    def _decoder_offers_the_upsampling(self) -> Self:
+        if self.chroma_upsampling and self.decoder not in ("pyav", "simplejpeg"):
+            raise ValueError(
+                f"{self.decoder} has one chroma upsampling, its own; leave chroma_upsampling out "
+                "or set decoder = 'simplejpeg' or 'pyav'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _raw_pixels_have_no_statistics(self) -> Self:
@@ -364,7 +456,7 @@ class Deployment(_OfOneDomain):
         1
         """
         tree = self.model_dump(mode="json")
-        valid = tuple(key for key in _leaves(tree) if key != "domain")
+        valid = tuple(key for key in _leaves(self) if key != "domain")
         for key, value in deviations.items():
             if key not in valid:
                 raise UnknownNameError(
@@ -373,7 +465,7 @@ class Deployment(_OfOneDomain):
             *parents, last = key.split(".")
             node = tree
             for parent in parents:
-                node = node[parent]
+                node = node.setdefault(parent, {})  # a later field at its default is not there
             node[last] = value
         try:
             return Deployment.model_validate(tree)
@@ -382,15 +474,16 @@ class Deployment(_OfOneDomain):
 
     def differences(self, other: Deployment) -> dict[str, Any]:
         """Dotted keys whose value in ``other`` is not this one's, with that value."""
-        mine, theirs = _leaves(self.model_dump(mode="json")), _leaves(other.model_dump(mode="json"))
+        mine, theirs = _leaves(self), _leaves(other)
         return {key: theirs[key] for key in mine if mine[key] != theirs[key]}
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _leaves(noun: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Every dotted key of a noun, said in its JSON or not, with the value as JSON has it."""
     leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        leaves |= _leaves(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    for name in type(noun).model_fields:
+        value, path = getattr(noun, name), f"{prefix}{name}"
+        leaves |= _leaves(value, f"{path}.") if isinstance(value, BaseModel) else {path: to_jsonable_python(value)}
     return leaves
 
 

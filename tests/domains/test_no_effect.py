@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from gapshift.domains.base import Dataset, Files, Pixels
 from gapshift.domains.vision import no_effect
-from gapshift.errors import DataError, SettingsError, UnknownNameError
+from gapshift.errors import DataError, SettingsError, SkippedError, UnknownNameError
 from gapshift.schema import Item, Preprocessing
 
 Array = NDArray[np.uint8]
@@ -66,6 +67,23 @@ OPENCV = {"resize.library": "opencv", "resize.antialias": False}
         ),
         (
             LARGE,
+            {},
+            {"chroma_upsampling": "plain", "decoder": "simplejpeg"},
+            "items are stored as pixels: no decoder runs",
+        ),
+        (LARGE, {}, {"exif_orientation": "ignored"}, "items are stored as pixels: no decoder runs"),
+        (LARGE, {}, {"sixteen_bit": "clipped"}, "items are stored as pixels: no decoder runs"),
+        (LARGE, {}, {"alpha": "on-white"}, "no probed item (5) has transparency that shows"),
+        (GREY, {}, {"grey": "bt601"}, "every probed item is grey already"),
+        (LARGE, {}, {"yuv.range": "limited"}, "yuv.matrix is none: nothing passes through YUV"),
+        (
+            LARGE,
+            {},
+            {"yuv.chroma": "nv12", "alpha": "on-black"},
+            "no probed item (5) has transparency that shows; yuv.matrix is none: nothing passes through YUV",
+        ),
+        (
+            LARGE,
             {"resize": {"size": (24, 20), "interpolation": "nearest"}},
             {"resize.antialias": False},
             "resize.antialias: every probed item (5) gives a bit-identical tensor",
@@ -90,6 +108,13 @@ def test_why_nothing_changes(data: Dataset, how: dict[str, Any], deviations: dic
         (COLOURED, {"layout": "NHWC"}),
         (COLOURED, {"dtype": "float16"}),
         (COLOURED, OPENCV | {"color": "BGR"}),
+        (COLOURED, {"layout": "NHWC-as-NCHW"}),
+        (COLOURED, {"grey": "mean"}),
+        (COLOURED, {"yuv.matrix": "bt601"}),
+        (COLOURED, {"yuv.matrix": "bt709", "yuv.read_matrix": "bt601"}),
+        (_pixel_data([np.dstack([_smooth(24, 20), _smooth(24, 20)[..., 0]])]), {"alpha": "on-white"}),
+        (LARGE, {"resize.library": "torch"}),
+        (LARGE, {"resize.library": "torch", "resize.coordinates": "align-corners", "resize.antialias": False}),
     ],
 )
 def test_an_effect_is_seen(data: Dataset, deviations: dict[str, Any]) -> None:
@@ -117,6 +142,50 @@ def test_decoders_on_files(tmp_path: Path) -> None:
     assert no_effect(png, _how(), {"decoder": "opencv"}) is None
     (tmp_path / "0").unlink()
     assert no_effect(png, _how(), {"decoder": "opencv"}) is None
+
+
+@pytest.mark.parametrize(
+    ("deviations", "reason"),
+    [
+        ({"exif_orientation": "ignored"}, "no probed item (1) has an EXIF orientation that turns it"),
+        ({"sixteen_bit": "wrapped"}, "no probed item (1) has 16-bit samples that the decoder hands over"),
+        ({"alpha": "on-black"}, "no probed item (1) has transparency that shows"),
+        ({"decoder": "pillow-draft"}, "both decoders give the same pixels for every probed item (1)"),
+    ],
+)
+def test_plain_files_say_what_they_lack(tmp_path: Path, deviations: dict[str, Any], reason: str) -> None:
+    assert no_effect(_files(tmp_path, [_encode(_smooth(24, 20))]), _how(), deviations) == reason
+
+
+@pytest.mark.parametrize(
+    "deviations",
+    [{"exif_orientation": "ignored"}, {"sixteen_bit": "wrapped"}, {"alpha": "on-black"}, {"decoder": "pillow-draft"}],
+    ids=lambda deviations: "".join(deviations),
+)
+def test_one_file_that_has_it_is_an_effect(tmp_path: Path, deviations: dict[str, Any]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    contents = [_encode(_smooth(24, 20)) for _ in range(4)]
+    special = {
+        "exif_orientation": (Image.fromarray(_smooth()), "PNG", {"exif": exif}),
+        "sixteen_bit": (Image.fromarray(_smooth()[..., 0].astype(np.uint16) * 251), "PNG", {}),
+        "alpha": (Image.fromarray(np.dstack([_smooth(), _smooth()[..., 0]])), "PNG", {}),
+        "decoder": (Image.fromarray(_smooth(96, 80)), "JPEG", {}),
+    }
+    image, form, options = special["".join(deviations)]
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    assert no_effect(_files(tmp_path, [*contents, buffer.getvalue()]), _how(), deviations) is None
+
+
+def test_a_decoder_that_is_not_installed_is_no_silent_lack_of_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(SkippedError, match=r"PyAV \(FFmpeg\) is not installed here"):
+        no_effect(_files(tmp_path, [_encode(_smooth())]), _how(), {"decoder": "pyav"})
+    with pytest.raises(SkippedError, match=r"PyAV \(FFmpeg\) is not installed here"):
+        no_effect(LARGE, _how(), {"yuv.matrix": "bt601", "yuv.library": "ffmpeg"})
 
 
 def test_a_wrong_deviation_is_an_error() -> None:

@@ -172,6 +172,17 @@ KERNELS += [
     {"library": "opencv", "interpolation": name, "antialias": name in ("nearest", "area")}
     for name in ("nearest", "bilinear", "bicubic", "lanczos", "area")
 ]
+KERNELS += [
+    {"library": "opencv", "interpolation": name, "antialias": False} for name in ("linear-exact", "nearest-exact")
+]
+KERNELS += [
+    {"library": "torch", "interpolation": name} for name in ("nearest", "nearest-exact", "area", "bilinear", "bicubic")
+]
+KERNELS += [
+    {"library": "torch", "interpolation": name, "antialias": False, "coordinates": coordinates}
+    for name in ("bilinear", "bicubic")
+    for coordinates in ("half-pixel", "align-corners")
+]
 FITS = ("squash", "crop", "letterbox")
 
 
@@ -205,9 +216,10 @@ def test_a_library_s_kernel_at_its_own_size_is_the_identity_too(kernel: dict[str
     resized = _raw_pixels(wide, _how((9, 10), resize=kernel))
     np.testing.assert_array_equal(resized, wide)
     if kernel["library"] == "opencv":
-        code = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}[kernel["interpolation"]]
+        names = ("nearest", "bilinear", "bicubic", "area", "lanczos", "linear-exact", "nearest-exact")
+        code = names.index(kernel["interpolation"])
         np.testing.assert_array_equal(cv2.resize(pixels, (9, 9), interpolation=code), pixels)
-    else:
+    elif kernel["library"] == "pillow":
         code = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}[
             kernel["interpolation"]
         ]
@@ -229,7 +241,7 @@ def _point_bilinear(pixels: Array, size: tuple[int, int]) -> NDArray[np.float64]
 
 
 @pytest.mark.parametrize("size", [(24, 20), (31, 17), (96, 70)])
-@pytest.mark.parametrize("library", ["pillow", "opencv"])
+@pytest.mark.parametrize("library", ["pillow", "opencv", "torch"])
 def test_bilinear_without_antialias_is_point_sampling_at_half_pixels(size: tuple[int, int], library: str) -> None:
     pixels = _smooth()
     resized = _raw_pixels(pixels, _how(size, resize={"library": library, "antialias": False}))
@@ -249,6 +261,63 @@ def test_area_is_the_mean_of_the_pixels_that_it_covers() -> None:
     resized = _raw_pixels(_smooth(), _how((12, 10), resize={"library": "opencv", "interpolation": "area"}))
     means = _smooth().reshape(12, 4, 10, 4, 3).mean(axis=(1, 3))
     assert np.abs(resized - means).max() <= 0.51
+
+
+@pytest.mark.parametrize("size", [(24, 20), (31, 17), (96, 70)])
+def test_linear_exact_is_bilinear_to_half_a_step(size: tuple[int, int]) -> None:
+    how = _how(size, resize={"library": "opencv", "interpolation": "linear-exact", "antialias": False})
+    assert np.abs(_raw_pixels(_smooth(), how) - _point_bilinear(_smooth(), size)).max() <= 0.51
+
+
+@pytest.mark.parametrize("library", ["opencv", "torch"])
+def test_nearest_looks_at_corners_and_nearest_exact_at_centres(library: str) -> None:
+    pixels = _smooth(9, 9)
+    for name, offset in (("nearest", 0.0), ("nearest-exact", 0.5)):
+        at = np.floor((np.arange(5) + offset) * 9 / 5).astype(int)
+        how = _how((5, 5), resize={"library": library, "interpolation": name})
+        np.testing.assert_array_equal(_raw_pixels(pixels, how), pixels[at][:, at])
+
+
+@pytest.mark.parametrize("size", [(24, 20), (31, 17), (96, 70)])
+def test_aligned_corners_keep_the_corner_pixels(size: tuple[int, int]) -> None:
+    """Bilinear interpolation at i (source - 1) / (target - 1): the formula itself."""
+    resize = {"library": "torch", "antialias": False, "coordinates": "align-corners"}
+    resized, values = _raw_pixels(_smooth(), _how(size, resize=resize)), _smooth().astype(float)
+    np.testing.assert_array_equal(resized[:: size[0] - 1, :: size[1] - 1], _smooth()[::47, ::39])
+    for axis, target in enumerate(size):
+        at = np.linspace(0, values.shape[axis] - 1, target)
+        low = np.minimum(np.floor(at).astype(int), values.shape[axis] - 2)
+        weight = (at - low).reshape([-1 if axis == number else 1 for number in range(3)])
+        values = np.take(values, low, axis) * (1 - weight) + np.take(values, low + 1, axis) * weight
+    assert np.abs(resized - values).max() <= 0.51
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("name", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("corners", [True, False])
+def test_torch_s_resize_is_its_interpolate_in_whole_pixels(name: str, antialias: bool, corners: bool) -> None:
+    import torch
+
+    coordinates = "align-corners" if corners else "half-pixel"
+    resize = {"library": "torch", "interpolation": name, "antialias": antialias, "coordinates": coordinates}
+    image = torch.from_numpy(_smooth().transpose(2, 0, 1).copy())[None].to(torch.float64)
+    expected = torch.nn.functional.interpolate(image, (31, 17), mode=name, align_corners=corners, antialias=antialias)
+    resized = _raw_pixels(_smooth(), _how((31, 17), resize=resize))
+    assert np.abs(resized - expected[0].permute(1, 2, 0).clamp(0, 255).numpy()).max() <= 0.51
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic"])
+def test_torch_antialiased_is_nearly_pillow(name: str) -> None:
+    one, other = (
+        _raw_pixels(_smooth(), _how((12, 10), resize={"library": library, "interpolation": name})).astype(int)
+        for library in ("torch", "pillow")
+    )
+    assert np.abs(one - other).max() <= (1 if name == "bilinear" else 2)
+
+
+def test_torch_resizes_grey_pictures_too() -> None:
+    resized = _raw_pixels(_smooth(), _how((12, 10), resize={"library": "torch"}, color="L"))
+    assert resized.shape == (12, 10, 1)
 
 
 def test_crop_covers_then_cuts_the_centre() -> None:
@@ -283,6 +352,15 @@ def test_values_follow_the_formula(color: str, layout: str) -> None:
     np.testing.assert_allclose(tensor, expected, atol=1e-5)
     assert tensor.dtype == np.float32
     assert tensor.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("layout", "own"), [("NHWC-as-NCHW", "NHWC"), ("NCHW-as-NHWC", "NCHW")])
+def test_a_layout_taken_for_another_is_its_memory_in_the_other_s_shape(layout: str, own: str) -> None:
+    """Normalised in its own order, and then misread."""
+    values: dict[str, Any] = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
+    right, misread = (prepare(_smooth(), _how((48, 40), layout=name, **values)) for name in (own, layout))
+    assert misread.shape == ((3, 48, 40) if own == "NHWC" else (48, 40, 3))
+    np.testing.assert_array_equal(misread.ravel(), right.ravel())
 
 
 def test_dtypes_and_grey() -> None:

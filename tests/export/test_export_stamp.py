@@ -88,7 +88,7 @@ def test_a_model_without_contract_gets_the_way_out(model: Path) -> None:
         ("{}", ": the key 'preprocessing' is missing"),
         (
             make_contract().model_dump_json().replace('"NCHW"', '"CHW"'),
-            r": preprocessing.layout: .*'NCHW' or 'NHWC' \(got 'CHW'\)",
+            r": preprocessing.layout: .*'NCHW', 'NHWC', 'NHWC-as-NCHW' or 'NCHW-as-NHWC' \(got 'CHW'\)",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Resizing through Pillow or OpenCV: the declared kernel, and the way to the size."""
+"""Resizing through Pillow, OpenCV or torch: the declared kernel, and the way to the size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gapshift.schema import Resize
+from gapshift.schema import UNSMOOTHED, Resize
 
 _PILLOW = {
     "nearest": Image.Resampling.NEAREST,
@@ -23,6 +23,8 @@ _OPENCV = {
     "bicubic": cv2.INTER_CUBIC,
     "lanczos": cv2.INTER_LANCZOS4,
     "area": cv2.INTER_AREA,
+    "linear-exact": cv2.INTER_LINEAR_EXACT,
+    "nearest-exact": cv2.INTER_NEAREST_EXACT,
 }
 
 Size = tuple[int, int]
@@ -50,13 +52,39 @@ def resize(pixels: NDArray[np.uint8], how: Resize) -> NDArray[np.uint8]:
 def _scale(pixels: NDArray[np.uint8], size: Size, how: Resize) -> NDArray[np.uint8]:
     if pixels.shape[:2] == size:
         return pixels
-    if how.library == "opencv":
-        scaled = cv2.resize(np.ascontiguousarray(pixels), size[::-1], interpolation=_OPENCV[how.interpolation])
-        return np.asarray(scaled, dtype=np.uint8)
-    image, kernel = Image.fromarray(np.ascontiguousarray(pixels)), _PILLOW[how.interpolation]
+    return _LIBRARIES[how.library](np.ascontiguousarray(pixels), size, how)
+
+
+def _by_opencv(pixels: NDArray[np.uint8], size: Size, how: Resize) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=_OPENCV[how.interpolation]), dtype=np.uint8)
+
+
+def _by_pillow(pixels: NDArray[np.uint8], size: Size, how: Resize) -> NDArray[np.uint8]:
+    image, kernel = Image.fromarray(pixels), _PILLOW[how.interpolation]
     if how.antialias or how.interpolation == "nearest":
         return np.asarray(image.resize(size[::-1], kernel))
     return np.asarray(_point_sampled(image, size, kernel))
+
+
+def _by_torch(pixels: NDArray[np.uint8], size: Size, how: Resize) -> NDArray[np.uint8]:
+    """``F.interpolate`` in float32, rounded and clipped to pixels, as torchvision's resize of tensors does."""
+    import torch
+
+    planes = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+    values = torch.tensor(planes, dtype=torch.float32).permute(2, 0, 1).unsqueeze(0)
+    smooth = how.interpolation not in UNSMOOTHED
+    scaled = torch.nn.functional.interpolate(
+        values,
+        size,
+        mode=how.interpolation,
+        align_corners=how.coordinates == "align-corners" if smooth else None,
+        antialias=smooth and how.antialias,
+    )
+    whole = scaled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+    return np.asarray(whole[..., 0] if pixels.ndim == 2 else whole)
+
+
+_LIBRARIES = {"pillow": _by_pillow, "opencv": _by_opencv, "torch": _by_torch}
 
 
 def _point_sampled(image: Image.Image, size: Size, kernel: Image.Resampling) -> Image.Image:

@@ -21,10 +21,10 @@ Tensor = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8]
 def prepare(raw: RawImage, preprocessing: Preprocessing) -> Tensor:
     """One image as the model takes it: (C, H, W) or (H, W, C), in the declared dtype.
 
-    Decode, re-encode as JPEG where declared, resize, order the colours, then
-    (pixels * scale - mean) / std in float32. The dtype uint8 is for models that hold
-    their own normalisation: they get the pixels. Raises UnreadableItemError for bytes
-    that are no whole image.
+    Decode, re-encode as JPEG, pass through YUV and make grey where declared, resize, order the
+    colours, then (pixels * scale - mean) / std in float32. The dtype uint8 is for models that
+    hold their own normalisation: they get the pixels. Raises UnreadableItemError for bytes
+    that are no whole image, SkippedError where a declared library is not installed.
     """
     tensor: Tensor = _finish(_pixels(raw, preprocessing)[np.newaxis], preprocessing)[0]
     return tensor
@@ -50,9 +50,18 @@ def _finish(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
         pixels = pixels[..., np.newaxis]
     elif preprocessing.color == "BGR":
         pixels = pixels[..., ::-1]
-    if preprocessing.layout == "NCHW":  # ahead of the arithmetic, whose result is then contiguous
+    n, height, width, channels = pixels.shape
+    if _planar(preprocessing):  # ahead of the arithmetic, whose result is then contiguous
         pixels = pixels.transpose(0, 3, 1, 2)
-    return _valued(np.ascontiguousarray(pixels), preprocessing)
+    values = _valued(np.ascontiguousarray(pixels), preprocessing)
+    if preprocessing.layout == "NHWC-as-NCHW":
+        return values.reshape(n, channels, height, width)
+    return values.reshape(n, height, width, channels) if preprocessing.layout == "NCHW-as-NHWC" else values
+
+
+def _planar(preprocessing: Preprocessing) -> bool:
+    """Whether a channel's values lie together in memory."""
+    return preprocessing.layout.startswith("NCHW")
 
 
 def _valued(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
@@ -66,7 +75,7 @@ def _valued(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
 
 
 def _per_channel(values: tuple[float, ...], preprocessing: Preprocessing) -> NDArray[np.float32]:
-    return np.array(values, dtype=np.float32).reshape((-1, 1, 1) if preprocessing.layout == "NCHW" else (-1,))
+    return np.array(values, dtype=np.float32).reshape((-1, 1, 1) if _planar(preprocessing) else (-1,))
 
 
 # ------------------------------------------------------------ deviations without effect
@@ -91,7 +100,7 @@ def no_effect(
     changed = [key.removeprefix("preprocessing.") for key in reference.differences(deviated)]
     if not changed:
         return "the contract already says so"
-    declared = [_by_contract(key, contract_preprocessing) for key in changed]
+    declared = [_by_contract(key, contract_preprocessing, deviated.preprocessing) for key in changed]
     if all(declared):
         return _joined(declared)
     seen: list[RawImage] = []
@@ -102,19 +111,21 @@ def no_effect(
         if not _identical(one, other):
             return None
         seen.append(raw)
-    return _reason(changed, seen, contract_preprocessing) if seen else None
+    return _reason(changed, seen, contract_preprocessing, deviated.preprocessing) if seen else None
 
 
 def _full(key: str) -> str:
     return key if key.startswith("preprocessing.") else f"preprocessing.{key}"
 
 
-def _by_contract(key: str, contract: Preprocessing) -> str | None:
-    """The reason that the contract alone gives."""
+def _by_contract(key: str, contract: Preprocessing, deployed: Preprocessing) -> str | None:
+    """The reason that the settings alone give."""
     if contract.color == "L" and key == "color":
         return "the model takes grey images, which have no channel order"
     if contract.dtype == "uint8" and key == "scale":
         return "the model takes raw uint8 pixels, which no scale touches"
+    if key.startswith("yuv.") and contract.yuv.matrix == deployed.yuv.matrix == "none":
+        return "yuv.matrix is none: nothing passes through YUV"
     return None
 
 
@@ -139,27 +150,44 @@ def _identical(one: Tensor | None, other: Tensor | None) -> bool:
     return one is not None and other is not None and one.dtype == other.dtype and np.array_equal(one, other)
 
 
-def _reason(changed: Sequence[str], seen: Sequence[RawImage], contract: Preprocessing) -> str:
+def _reason(changed: Sequence[str], seen: Sequence[RawImage], contract: Preprocessing, deployed: Preprocessing) -> str:
     """Why tensors that were found identical are so: each key's own reason, or what was found."""
-    reasons = [_by_contract(key, contract) or _by_items(key, seen, contract) for key in changed]
+    reasons = [_by_contract(key, contract, deployed) or _by_items(key, seen, contract) for key in changed]
     found = f"{', '.join(changed)}: every probed item ({len(seen)}) gives a bit-identical tensor"
     return _joined(reasons) if all(reasons) else found
 
 
+_OF_FILES = {
+    "decoder": "both decoders give the same pixels for every probed item ({})",
+    "chroma_upsampling": "no probed item ({}) has chroma that another upsampling changes",
+    "exif_orientation": "no probed item ({}) has an EXIF orientation that turns it",
+    "sixteen_bit": "no probed item ({}) has 16-bit samples that the decoder hands over",
+}
+"""Keys that matter to encoded items alone, and why they changed none."""
+
+
 def _by_items(key: str, seen: Sequence[RawImage], contract: Preprocessing) -> str | None:
     """The reason that the probed items give, once their tensors were found identical."""
-    if key == "decoder":
+    if key in _OF_FILES:
         if any(isinstance(raw, bytes) for raw in seen):
-            return f"both decoders give the same pixels for every probed item ({len(seen)})"
+            return _OF_FILES[key].format(len(seen))
         return "items are stored as pixels: no decoder runs"
-    pictures = [decode(raw, contract) for raw in seen]
+    if key == "alpha":
+        return f"no probed item ({len(seen)}) has transparency that shows"
+    return _by_pictures(key, [decode(raw, contract) for raw in seen], contract)
+
+
+def _by_pictures(key: str, pictures: Sequence[NDArray[np.uint8]], contract: Preprocessing) -> str | None:
     height, width = contract.resize.size
     if key.startswith("resize.") and all(picture.shape[:2] == (height, width) for picture in pictures):
         return f"every probed item already has the model's size of {height}x{width}: nothing is resized"
     if key == "resize.fit" and all(picture.shape[0] * width == picture.shape[1] * height for picture in pictures):
         return f"every probed item already has the shape of {height}x{width}: no fit cuts or pads"
-    if key == "color" and all(np.ptp(picture, axis=2).max() == 0 for picture in pictures):
+    grey = all(picture.ndim == 2 or np.ptp(picture, axis=2).max() == 0 for picture in pictures)
+    if key == "color" and grey:
         return "every probed item is grey: its channels are equal in any order"
+    if key == "grey" and grey and contract.color != "L":
+        return "every probed item is grey already"
     return None
 
 
