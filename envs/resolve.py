@@ -28,7 +28,7 @@ def resolve(contract: Contract, environment: Environment) -> Deployment:
     if not takes(contract.domain, environment):
         others = [domain for domain in PREPROCESSING if takes(domain, environment)]
         raise NotApplicableError(
-            f"it sets {_listing(preprocessing_deviations(environment))}, which {' and '.join(others) or 'no'} "
+            f"it sets {listing(preprocessing_deviations(environment))}, which {' and '.join(others) or 'no'} "
             f"models can have; this one's domain is {contract.domain}"
         )
     reference = reference_deployment(contract)
@@ -37,7 +37,7 @@ def resolve(contract: Contract, environment: Environment) -> Deployment:
     except SettingsError as error:
         raise NotApplicableError(f"it contradicts the model's contract: {error}") from error
     if deployment == reference and environment.deviations:
-        raise NotApplicableError(f"the reference already has {_listing(environment.deviations)}")
+        raise NotApplicableError(f"the reference already has {listing(environment.deviations)}")
     return deployment
 
 
@@ -46,5 +46,6 @@ def preprocessing_deviations(environment: Environment) -> dict[str, Any]:
     return {key: value for key, value in environment.deviations.items() if key.startswith("preprocessing.")}
 
 
-def _listing(deviations: Mapping[str, Any]) -> str:
+def listing(deviations: Mapping[str, Any]) -> str:
+    """Deviations in an error's words."""
     return ", ".join(f"{key} = {value}" for key, value in deviations.items())

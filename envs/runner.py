@@ -26,8 +26,9 @@ from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.envs.execution import truth
 from gapshift.envs.machine import cpu_flags, versions
 from gapshift.envs.prepare import Prepared, Preparer
-from gapshift.envs.resolve import preprocessing_deviations, reference_deployment, resolve
+from gapshift.envs.resolve import listing, preprocessing_deviations, reference_deployment, resolve
 from gapshift.envs.runtimes import open_runtime
+from gapshift.envs.runtimes.base import Interface
 from gapshift.errors import (
     EvaluationError,
     GapshiftError,
@@ -250,6 +251,7 @@ class _Run:
         effect, inputs = self._effect(cell), self._inputs(cell)
         model = self._model(cell)
         with open_runtime(cell.deployment.runtime, model, cell.bundle.contract) as session:
+            _require_fit(cell, inputs, session.interface)
             execution = truth(session, model, cell.deployment.precision, cell.deployment.runtime)
             timed = _Timed(session.predict)
             answered = answer(self._asked(cell, inputs), timed, cell.bundle.contract.model)
@@ -394,6 +396,16 @@ class _Run:
         return path
 
 
+def _require_fit(cell: _Cell, inputs: Prepared | None, takes: Interface) -> None:
+    """Raises NotApplicableError where deviations, not the contract, make inputs that the graph cannot take."""
+    deviations = preprocessing_deviations(cell.environment)
+    if inputs is None or takes.input is None or not inputs.readable.any() or not deviations:
+        return
+    problem = takes.misfit(inputs.tensor)
+    if problem:
+        raise NotApplicableError(f"it sets {listing(deviations)}, which contradicts the graph: {problem}")
+
+
 def _unreadable(cell: _Cell, inputs: Prepared | None) -> str:
     """How many items cannot be decoded, and why the first of them cannot."""
     if inputs is None or not inputs.problems:
@@ -431,4 +443,5 @@ def _preprocessing_key(cell: _Cell) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return versions("gapshift", "onnxruntime", "onnx", "openvino", "numpy", "scipy", "tokenizers", "pillow", "opencv")
+    runtimes = versions("gapshift", "onnxruntime", "onnx", "openvino", "numpy")
+    return runtimes | versions("scipy", "tokenizers", "pillow", "opencv", "torch", "av", "simplejpeg")

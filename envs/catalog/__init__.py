@@ -47,8 +47,10 @@ _SAMPLES = (
             Resize(size=(32, 32)),
             Resize(size=(32, 32), antialias=False),
             Resize(size=(32, 32), library="opencv", antialias=False),
+            Resize(size=(32, 32), library="torch", antialias=False),
         )
     ),
+    Deployment(preprocessing=Preprocessing(resize=Resize(size=(32, 32)), decoder="simplejpeg")),
     Deployment(domain="text", preprocessing=TextPreprocessing(max_length=64)),
     Deployment(domain="audio", preprocessing=AudioPreprocessing()),
     Deployment(domain="control", preprocessing=ControlPreprocessing()),

@@ -38,6 +38,18 @@ class Interface:
         """The only batch size that the model takes, or None where any will do."""
         return self.input.shape[0] if self.input is not None and self.input.shape else None
 
+    def misfit(self, batch: NDArray[Any]) -> str | None:
+        """Why a batch of inputs cannot be given to the model; None where it can."""
+        takes = self.input
+        if takes is None:
+            return None
+        if takes.shape is not None and not _fits(batch.shape, takes.shape):
+            return f"{self.model} takes input {takes.name!r} of shape {_shape(takes.shape)} and was given {batch.shape}"
+        narrowed = takes.dtype == "int32" and batch.dtype == np.int64  # token ids are, without loss
+        if takes.dtype not in ("unknown", batch.dtype.name) and not narrowed:
+            return f"{self.model} takes input {takes.name!r} as {takes.dtype} and was given {batch.dtype.name}"
+        return None
+
 
 def interface_of(model: Path, contract: Contract) -> Interface:
     """The model's interface by its contract.
@@ -201,19 +213,14 @@ class Session(ABC):
         """Runtimes differ in what they refuse (OpenVINO answers for any shape), so it is settled here."""
         if not batch.ndim or not len(batch):
             raise EvaluationError(f"{self.interface.model} was given no rows: an input of shape {batch.shape}.")
-        takes = self.interface.input
-        if takes is None:
+        problem, takes = self.interface.misfit(batch), self.interface.input
+        if problem is None or takes is None:
             return
         if takes.shape is not None and not _fits(batch.shape, takes.shape):
-            raise EvaluationError(
-                f"{self.interface.model} takes input {takes.name!r} of shape {_shape(takes.shape)} and was given "
-                f"{batch.shape}. Set {_SHAPED_BY[self.interface.domain]} in the contract to what it takes."
-            )
-        if takes.dtype not in ("unknown", batch.dtype.name):
-            raise EvaluationError(
-                f"{self.interface.model} takes input {takes.name!r} as {takes.dtype} and was given "
-                f"{batch.dtype.name}. {self._other_dtype(takes)}"
-            )
+            remedy = f"Set {_SHAPED_BY[self.interface.domain]} in the contract to what it takes."
+        else:
+            remedy = self._other_dtype(takes)
+        raise EvaluationError(f"{problem}. {remedy}")
 
     def _other_dtype(self, takes: TensorDescription) -> str:
         """Images alone can be prepared in another type."""

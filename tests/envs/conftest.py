@@ -103,14 +103,26 @@ def _labelled(prefix: str, n: int, seed: int, classes: int) -> list[Item]:
 
 
 def _photograph(seed: int) -> bytes:
-    """A JPEG of 30 to 70 pixels a side: gradients, edges and noise in colour."""
+    """A file of 30 to 70 pixels a side: gradients, edges and noise in colour."""
     rng = np.random.default_rng(seed)
     height, width = rng.integers(30, 71, 2)
     y, x = np.mgrid[0:height, 0:width] / 70
     waves = [np.sin(rng.uniform(2, 25) * x + rng.uniform(2, 25) * y + rng.uniform(0, 6)) for _ in range(3)]
     picture = 128 + 80 * np.stack(waves, axis=2) + 40 * (x > 0.3)[..., None] + rng.normal(0, 20, (height, width, 3))
+    return _saved(picture.clip(0, 255).astype(np.uint8), seed)
+
+
+def _saved(pixels: NDArray[np.uint8], seed: int) -> bytes:
+    """Most as plain JPEGs; of ten one lies on its side, one is half transparent, one has 16 bits."""
     buffer = io.BytesIO()
-    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=92)
+    exif = Image.Exif()
+    if seed % 10 == 8:
+        Image.fromarray(np.dstack([pixels, 255 - pixels[..., 0]])).save(buffer, "PNG")
+    elif seed % 10 == 9:
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 251).save(buffer, "PNG")
+    else:
+        exif[0x0112] = 6 if seed % 10 == 7 else 1
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=92, exif=exif)
     return buffer.getvalue()
 
 
