@@ -33,7 +33,7 @@ from gapshift.flows.study_settings import (
 )
 from gapshift.reports.regimes import STUDY_RANGES_PP
 from gapshift.reports.study.claims import CLAIMS
-from gapshift.schema import PREPROCESSING, Contract, DataSource, Environment, Frozen, ModelInterface, Resize
+from gapshift.schema import PREPROCESSING, YUV, Contract, DataSource, Environment, Frozen, ModelInterface, Resize
 from gapshift.settings import read_toml
 from gapshift.train.models import FAMILIES
 from gapshift.train.regimes import REGIMES
@@ -119,12 +119,13 @@ def test_published_names_are_documented() -> None:
 
 @pytest.mark.parametrize("block", _blocks(ROOT / "docs" / "contract.md", "toml"))
 def test_documented_contracts_load_and_show_every_key(tmp_path: Path, block: str) -> None:
-    for text in (block, _uncommented(block)):
+    every = _uncommented(block).replace('decoder = "pillow" ', 'decoder = "pyav"')  # chroma_upsampling is not Pillow's
+    for text in (block, every):
         (tmp_path / "contract.toml").write_text(text, encoding="utf-8")
         contract = contract_from_toml(tmp_path / "contract.toml")
     preprocessing = type(contract.preprocessing)
     keys = {*Contract.model_fields, *ModelInterface.model_fields, *preprocessing.model_fields}
-    keys |= set(Resize.model_fields) if contract.domain == "vision" else set()
+    keys |= {*Resize.model_fields, *YUV.model_fields} if contract.domain == "vision" else set()
     assert keys <= _keys(block)
 
 

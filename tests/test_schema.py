@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from gapshift.errors import SettingsError, UnknownNameError
 from gapshift.schema import (
     PREPROCESSING,
+    YUV,
     AnyPreprocessing,
     AudioPreprocessing,
     Bundle,
@@ -154,6 +155,16 @@ def test_differences_name_the_other_value() -> None:
         ({"interpolation": "lanczos", "antialias": False}, "pillow without antialias has nearest, bilinear, bicubic"),
         ({"size": (0, 8)}, "greater than or equal to 1"),
         ({"fit": "stretch"}, "Input should be 'squash', 'crop' or 'letterbox'"),
+        ({"library": "torch", "interpolation": "lanczos"}, "torch has no 'lanczos' kernel; it has nearest, bilinear, "),
+        ({"library": "opencv", "interpolation": "linear-exact"}, "opencv's 'linear-exact' does not antialias"),
+        (
+            {"coordinates": "align-corners"},
+            "coordinates 'align-corners' are of torch's bilinear and bicubic, not of pillow's 'bilinear'; set coord",
+        ),
+        (
+            {"coordinates": "align-corners", "library": "torch", "interpolation": "nearest"},
+            "bilinear and bicubic, not of torch's 'nearest'; set coordinates = 'half-pixel'",
+        ),
     ],
 )
 def test_resize_says_what_the_library_has(fields: dict[str, Any], text: str) -> None:
@@ -164,6 +175,44 @@ def test_resize_says_what_the_library_has(fields: dict[str, Any], text: str) -> 
 @pytest.mark.parametrize("interpolation", ["nearest", "area"])
 def test_opencv_kernels_that_antialias_does_not_touch(interpolation: str) -> None:
     Resize.model_validate({"size": (8, 8), "library": "opencv", "interpolation": interpolation})
+
+
+@pytest.mark.parametrize("decoder", ["pillow", "pillow-draft", "opencv"])
+def test_a_decoder_of_one_chroma_upsampling_says_so(decoder: str) -> None:
+    text = f"{decoder} has one chroma upsampling, its own; leave chroma_upsampling out or set decoder = 'simplejpeg'"
+    with pytest.raises(ValidationError, match=text):
+        Preprocessing.model_validate({"resize": {"size": (8, 8)}, "decoder": decoder, "chroma_upsampling": "plain"})
+
+
+FIRST_KEYS = {"decoder", "color", "jpeg_quality", "resize", "scale", "mean", "std", "layout", "dtype"}
+FIRST_RESIZE_KEYS = {"size", "library", "interpolation", "antialias", "fit"}
+
+
+def test_keys_that_came_later_are_written_only_where_they_matter() -> None:
+    """So contracts of before keep their digests, and older versions read new files."""
+    tree = Preprocessing(resize=Resize(size=(8, 8))).model_dump(mode="json")
+    assert set(tree) == FIRST_KEYS
+    assert set(tree["resize"]) == FIRST_RESIZE_KEYS
+    white = Preprocessing(resize=Resize(size=(8, 8)), alpha="on-white", yuv=YUV(matrix="bt601"))
+    assert set(white.model_dump(mode="json")) == FIRST_KEYS | {"alpha", "yuv"}
+    assert Preprocessing.model_validate_json(white.model_dump_json()) == white
+
+
+def test_keys_that_are_not_written_can_be_deviated_from_and_compared() -> None:
+    changes = {
+        "preprocessing.yuv.chroma": "nv12",
+        "preprocessing.yuv.matrix": "bt709",
+        "preprocessing.alpha": "on-black",
+    }
+    one = Deployment(preprocessing=Preprocessing(resize=Resize(size=(8, 8))))
+    other = one.deviate(changes)
+    assert one.differences(other) == changes
+    assert other.differences(one) == {
+        "preprocessing.yuv.chroma": "4:4:4",
+        "preprocessing.yuv.matrix": "none",
+        "preprocessing.alpha": "dropped",
+    }
+    assert other.deviate(other.differences(one)) == one
 
 
 def test_channels_follow_the_color() -> None:

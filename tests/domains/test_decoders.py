@@ -98,13 +98,37 @@ def test_colour_as_grey_is_luma_of_bt601(decoder: str, form: str) -> None:
         _saved(_picture())[:-500],
         _saved(_picture(), "BMP")[:-500],
         _saved(_picture(), "WEBP")[:-200],
+        _saved(_picture(), "GIF")[:-500],
+        _saved(_picture(), "TIFF")[:-500],
         b"#EXTM3U\n#EXT-X-VERSION:3\nhttp://127.0.0.1/a.ts\n",
     ],
-    ids=["empty", "text", "jpeg start", "cut jpeg", "cut png", "cut bmp", "cut webp", "a playlist"],
+    ids=[
+        "empty",
+        "text",
+        "jpeg start",
+        "cut jpeg",
+        "cut png",
+        "cut bmp",
+        "cut webp",
+        "cut gif",
+        "cut tiff",
+        "a playlist",
+    ],
 )
 def test_a_broken_image_is_an_unreadable_item(decoder: str, content: bytes) -> None:
     with pytest.raises(UnreadableItemError, match=rf"cannot decode it \({len(content)} bytes\): ."):
         _decoded(content, decoder=decoder)
+
+
+@pytest.mark.parametrize("decoder", OPTIONAL)
+@pytest.mark.parametrize("form", ["JPEG", "TIFF"])
+def test_odd_metadata_does_not_make_an_image_unreadable(decoder: str, form: str) -> None:
+    exif: Any = b"Exif\x00\x00II*\x00\xff\xff\xff\x00junk"
+    if form == "TIFF":
+        exif = Image.Exif()
+        exif[0x0131] = "a scanner"
+    content = _saved(_picture(), form, exif=exif)
+    assert _apart(_decoded(content, decoder=decoder), _decoded(_saved(_picture(), form), decoder=decoder)) == 0
 
 
 @pytest.mark.parametrize("decoder", OPTIONAL)

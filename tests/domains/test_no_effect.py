@@ -15,6 +15,7 @@ from PIL import Image
 
 from gapshift.domains.base import Dataset, Files, Pixels
 from gapshift.domains.vision import no_effect
+from gapshift.envs.catalog import catalog
 from gapshift.errors import DataError, SettingsError, SkippedError, UnknownNameError
 from gapshift.schema import Item, Preprocessing
 
@@ -142,6 +143,27 @@ def test_decoders_on_files(tmp_path: Path) -> None:
     assert no_effect(png, _how(), {"decoder": "opencv"}) is None
     (tmp_path / "0").unlink()
     assert no_effect(png, _how(), {"decoder": "opencv"}) is None
+
+
+@pytest.mark.parametrize(
+    ("contract", "name"),
+    [
+        ({"resize": {"size": (24, 24), "library": "opencv", "interpolation": "area"}}, "resize-pillow-bilinear"),
+        ({"resize": {"size": (24, 24), "fit": "crop"}}, "resize-squash"),
+        ({"layout": "NHWC"}, "layout-nchw-as-nhwc"),
+        ({"decoder": "pyav"}, "decoder-opencv"),
+    ],
+)
+def test_entries_that_an_ordinary_contract_already_is_change_another(
+    tmp_path: Path, contract: dict[str, Any], name: str
+) -> None:
+    how = Preprocessing.model_validate({"resize": {"size": (24, 24)}, **contract})
+    buffer = io.BytesIO()
+    Image.fromarray(_smooth()).save(buffer, "JPEG")
+    try:
+        assert no_effect(_files(tmp_path, [buffer.getvalue()]), how, catalog()[name].deviations) is None
+    except SkippedError as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.mark.parametrize(

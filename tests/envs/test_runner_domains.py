@@ -15,6 +15,7 @@ from gapshift.domains.base import Dataset, Episode, InMemory, Text
 from gapshift.domains.control.episodes import answer_episodes, windows
 from gapshift.domains.prepare import prepare
 from gapshift.domains.spans import span_records
+from gapshift.envs.catalog import select
 from gapshift.envs.runner import Matrix, TaskItems, evaluate
 from gapshift.envs.runtimes import Session, open_runtime
 from gapshift.errors import UnknownNameError
@@ -223,6 +224,21 @@ def test_another_length_runs_on_a_model_of_free_length_and_is_refused_by_another
         "it sets preprocessing.max_length = 16, which contradicts the graph: "
         "text.onnx takes input 'input' of shape (any, 48) and was given (10, 16)"
     )
+
+
+def test_a_layout_that_the_graph_contradicts_is_not_applicable(
+    workspace: Workspace, made: Callable[..., Matrix]
+) -> None:
+    environments = select(["layout-nhwc", "layout-nhwc-as-nchw", "layout-nchw-as-nhwc"])
+    evaluate(workspace, made("vision", environments=environments))
+    for key in ("NHWC", "NCHW-as-NHWC"):
+        info, records = _cell(workspace, "vision", f"layout-{key.lower()}")
+        assert (info.status, len(records)) == ("not_applicable", 0)
+        assert info.reason == (
+            f"it sets preprocessing.layout = {key}, which contradicts the graph: "
+            "vision.onnx takes input 'input' of shape (any, 3, 24, 24) and was given (10, 24, 24, 3)"
+        )
+    assert _cell(workspace, "vision", "layout-nhwc-as-nchw")[0].status == "ok"
 
 
 @pytest.mark.parametrize("environment", [None, SHORT, BATCH_1], ids=["reference", "short", "batch-1"])

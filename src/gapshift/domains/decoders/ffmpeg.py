@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from gapshift.domains.decoders.samples import composited, eight_bits, in_colours, is_cut_jpeg, upright, wants_grey
 from gapshift.errors import SkippedError, UnreadableItemError
@@ -27,6 +28,8 @@ _FORMATS = {
     b"P5": "pgm_pipe",
     b"P6": "ppm_pipe",
 }
+_STRICT = {"err_detect": "crccheck+bitstream+buffer"}
+"""Damage is an error; odd metadata, which ``explode`` would refuse too, is not."""
 _SPACES = {"bt601": "ITU601", "bt709": "ITU709"}
 _RANGES = {"full": "JPEG", "limited": "MPEG"}
 
@@ -87,10 +90,11 @@ def _frame(av: ModuleType, content: bytes) -> Any:
         raise UnreadableItemError(f"FFmpeg cannot decode it ({len(content)} bytes): no whole image in a known format")
     if is_cut_jpeg(content):
         raise UnreadableItemError(f"FFmpeg cannot decode it ({len(content)} bytes): the JPEG has no end marker")
-    options = {"err_detect": "explode"}
-    with av.open(io.BytesIO(content), format=name, options=options) as container:
+    if name == "gif":  # of a torn one FFmpeg hands over a part as if it were whole
+        Image.open(io.BytesIO(content), formats=("GIF",)).load()
+    with av.open(io.BytesIO(content), format=name) as container:
         context = container.streams.video[0].codec_context
-        context.thread_count, context.options = 1, options
+        context.thread_count, context.options = 1, _STRICT
         return next(container.decode(video=0))
 
 
