@@ -46,7 +46,8 @@ def decode(content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     except UnreadableItemError:
         raise
     except Exception as error:  # av's errors are many, and ValueError for a picture without size
-        raise UnreadableItemError(f"FFmpeg cannot decode it ({len(content)} bytes): {error}") from error
+        what = str(error) or "it holds no picture"
+        raise UnreadableItemError(f"FFmpeg cannot decode it ({len(content)} bytes): {what}") from error
     return upright(pixels, content) if preprocessing.exif_orientation == "applied" else pixels
 
 
