@@ -1,4 +1,4 @@
-"""Prepared inputs, made once per distinct preprocessing and shared by every cell that uses it.
+"""Prepared inputs, made once per distinct preprocessing and corruption, and shared by every cell that uses them.
 
 Tensors lie in memory-mapped files, so memory stays flat in the number of items.
 """
@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapshift.domains.base import Dataset
+from gapshift.domains.corruptions.apply import corrupted
 from gapshift.domains.prepare import prepare
 from gapshift.errors import UnreadableItemError, WorkspaceError
-from gapshift.schema import AnyPreprocessing, digest
+from gapshift.schema import AnyPreprocessing, Shift, digest
 
 _CHUNK = 256
+_UNSHIFTED = Shift()
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class Preparer:
     def __init__(self, dataset: Dataset, folder: Path, keep: AnyPreprocessing) -> None:
         self._dataset = dataset
         self._folder = folder
-        self._keep = digest(keep.model_dump(mode="json"))
+        self._keep = input_key(keep, Shift())
         self._made: dict[str, Prepared] = {}
 
     def __enter__(self) -> Preparer:
@@ -66,16 +68,16 @@ class Preparer:
         self._made.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def prepared(self, preprocessing: AnyPreprocessing) -> Prepared:
-        """Every item's tensor under ``preprocessing``.
+    def prepared(self, preprocessing: AnyPreprocessing, shift: Shift = _UNSHIFTED) -> Prepared:
+        """Every item's tensor under ``preprocessing``, corrupted as ``shift`` says.
 
         Raises WorkspaceError when the disk is full.
         """
-        key = digest(preprocessing.model_dump(mode="json"))
+        key = input_key(preprocessing, shift)
         if key not in self._made:
             if key != self._keep:
                 self._forget_others()
-            self._made[key] = self._prepare(preprocessing, self._folder / f"{key[:16]}.npy")
+            self._made[key] = self._prepare(preprocessing, shift, self._folder / f"{key[:16]}.npy")
         return self._made[key]
 
     def _forget_others(self) -> None:
@@ -83,14 +85,15 @@ class Preparer:
             del self._made[key]
             (self._folder / f"{key[:16]}.npy").unlink(missing_ok=True)
 
-    def _prepare(self, preprocessing: AnyPreprocessing, path: Path) -> Prepared:
-        n = len(self._dataset)
+    def _prepare(self, preprocessing: AnyPreprocessing, shift: Shift, path: Path) -> Prepared:
+        dataset = corrupted(self._dataset, shift, preprocessing)
+        n = len(dataset)
         readable = np.zeros(n, dtype=bool)
         problems: dict[int, str] = {}
         tensor: NDArray[Any] | None = None
         for index in range(n):
             try:
-                one = prepare(self._dataset.raw(index), preprocessing)
+                one = prepare(dataset.raw(index), preprocessing)
             except UnreadableItemError as error:
                 problems[index] = str(error)
                 continue
@@ -101,6 +104,11 @@ class Preparer:
         if tensor is None:  # not one item can be read: there is no shape to allocate
             tensor = np.zeros((n, 0), dtype=np.float32)
         return Prepared(tensor, readable, problems)
+
+
+def input_key(preprocessing: AnyPreprocessing, shift: Shift) -> str:
+    """What tells one way of preparing from another."""
+    return digest([preprocessing.model_dump(mode="json"), shift.model_dump(mode="json")])
 
 
 def _allocate(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -28,7 +28,7 @@ def resolve(contract: Contract, environment: Environment) -> Deployment:
     if not takes(contract.domain, environment):
         others = [domain for domain in PREPROCESSING if takes(domain, environment)]
         raise NotApplicableError(
-            f"it sets {listing(preprocessing_deviations(environment))}, which {' and '.join(others) or 'no'} "
+            f"it sets {listing(item_deviations(environment))}, which {' and '.join(others) or 'no'} "
             f"models can have; this one's domain is {contract.domain}"
         )
     reference = reference_deployment(contract)
@@ -42,8 +42,18 @@ def resolve(contract: Contract, environment: Environment) -> Deployment:
 
 
 def preprocessing_deviations(environment: Environment) -> dict[str, Any]:
-    """The deviations that change an item's tensor."""
+    """The deviations that prepare an item otherwise."""
     return {key: value for key, value in environment.deviations.items() if key.startswith("preprocessing.")}
+
+
+def shift_deviations(environment: Environment) -> dict[str, Any]:
+    """The deviations that corrupt an item before it is prepared."""
+    return {key: value for key, value in environment.deviations.items() if key.startswith("shift.")}
+
+
+def item_deviations(environment: Environment) -> dict[str, Any]:
+    """The deviations that change an item's tensor, and that not every domain has."""
+    return preprocessing_deviations(environment) | shift_deviations(environment)
 
 
 def listing(deviations: Mapping[str, Any]) -> str:

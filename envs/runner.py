@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from gapshift.domains.answering import Asked, answer, episode_of
 from gapshift.domains.base import Dataset, rank
 from gapshift.domains.control.episodes import action_disagreement, windows
+from gapshift.domains.corruptions.apply import corrupted, is_silent
 from gapshift.domains.prepare import no_effect
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.envs.execution import truth
 from gapshift.envs.machine import cpu_flags, versions
-from gapshift.envs.prepare import Prepared, Preparer
-from gapshift.envs.resolve import listing, preprocessing_deviations, reference_deployment, resolve
+from gapshift.envs.prepare import Prepared, Preparer, input_key
+from gapshift.envs.resolve import listing, preprocessing_deviations, reference_deployment, resolve, shift_deviations
 from gapshift.envs.runtimes import open_runtime
 from gapshift.envs.runtimes.base import Interface
 from gapshift.errors import (
@@ -50,6 +51,7 @@ from gapshift.schema import (
     Environment,
     Precision,
     Preprocessing,
+    Shift,
     cell_basis,
     digest,
     environments_for,
@@ -107,6 +109,11 @@ class _Cell:
     deployment: Deployment
     key: str
     task: TaskItems
+
+    @property
+    def dataset(self) -> Dataset:
+        """The judged items as this deployment receives them."""
+        return corrupted(self.task.dataset, self.deployment.shift, self.deployment.preprocessing)
 
 
 def evaluate(workspace: Workspace, matrix: Matrix, progress: Progress | None = None, debug: bool = False) -> None:
@@ -204,7 +211,7 @@ class _Run:
             {
                 "model": bundle.sha256,
                 "contract": bundle.contract.model_dump(mode="json"),
-                "deployment": deployment.model_dump(mode="json"),
+                "deployment": _address(deployment),
                 "items": self._items[bundle.task],
                 "calibration": self._calibration[bundle.task] if calibrated else "",
                 "sample": self._samples[bundle.task] if environment.subsample else "",
@@ -269,7 +276,7 @@ class _Run:
 
     def _asked(self, cell: _Cell, inputs: Prepared | None) -> Asked:
         return Asked(
-            dataset=cell.task.dataset,
+            dataset=cell.dataset,
             rows=self._rows(cell),
             preprocessing=cell.deployment.preprocessing,
             batch=cell.deployment.runtime.batch_size,
@@ -281,7 +288,7 @@ class _Run:
         """Every item's input; None in control, where inputs come about step by step."""
         if isinstance(cell.deployment.preprocessing, ControlPreprocessing):
             return None
-        return self._preparers_for(cell)[0].prepared(cell.deployment.preprocessing)
+        return self._preparers_for(cell)[0].prepared(cell.deployment.preprocessing, cell.deployment.shift)
 
     def _preparers_for(self, cell: _Cell) -> tuple[Preparer, Preparer | None]:
         """Bundles of one task with the same contract share their prepared inputs."""
@@ -297,30 +304,47 @@ class _Run:
         return self._preparers[key]
 
     def _effect(self, cell: _Cell) -> str:
-        """A note where preprocessing deviations change no item; NotApplicableError where nothing else deviates.
+        """A note where preprocessing or the corruption changes no item; NotApplicableError where
+        nothing else deviates."""
+        prepared, corrupt = preprocessing_deviations(cell.environment), shift_deviations(cell.environment)
+        reasons = {
+            "preprocessing": self._same_preparation(cell, prepared) if prepared else None,
+            "corruption": self._same_items(cell) if corrupt else None,
+        }
+        silent = {axis: reason for axis, reason in reasons.items() if reason}
+        inert = ("preprocessing" in silent) * len(prepared) + ("corruption" in silent) * len(corrupt)
+        if silent and inert == len(cell.environment.deviations):
+            raise NotApplicableError("; ".join(silent.values()))
+        return "; ".join(f"its {axis} changes no item: {reason}" for axis, reason in silent.items())
+
+    def _same_preparation(self, cell: _Cell, deviations: Mapping[str, Any]) -> str | None:
+        """Why preparing otherwise changes nothing, if so.
 
         A reason that a sample of items gives is believed only if every item's tensor stays the same.
         """
-        deviations = preprocessing_deviations(cell.environment)
-        if not deviations:
-            return ""
-        contract = cell.bundle.contract
-        reason = no_effect(cell.task.dataset, contract.domain, contract.preprocessing, deviations)
-        if reason is None or self._changes_an_item(cell):
-            return ""
-        if len(deviations) == len(cell.environment.deviations):
-            raise NotApplicableError(reason)
-        return f"its preprocessing changes no item: {reason}"
-
-    def _changes_an_item(self, cell: _Cell) -> bool:
-        """Whether any item's tensor differs from the contract's; False where they cannot be compared."""
-        contract, deployed = cell.bundle.contract.preprocessing, cell.deployment.preprocessing
-        if isinstance(contract, ControlPreprocessing):
-            return False
-        if _channels(deployed) != _channels(contract):
-            return False
+        contract, deployed = cell.bundle.contract, cell.deployment
+        reason = no_effect(cell.dataset, contract.domain, contract.preprocessing, deviations)
+        if reason is None or isinstance(deployed.preprocessing, ControlPreprocessing):
+            return reason
+        if _channels(deployed.preprocessing) != _channels(contract.preprocessing):
+            return reason
         judged = self._preparers_for(cell)[0]
-        return not judged.prepared(deployed).same_as(judged.prepared(contract))
+        mine, theirs = (
+            judged.prepared(each, deployed.shift) for each in (deployed.preprocessing, contract.preprocessing)
+        )
+        return reason if mine.same_as(theirs) else None
+
+    def _same_items(self, cell: _Cell) -> str | None:
+        """Why the corruption reaches no model's input, if so: the sample first, then every item."""
+        how, shift = cell.deployment.preprocessing, cell.deployment.shift
+        if not is_silent(cell.task.dataset, shift, how):
+            return None
+        said = f"shift.corruption = {shift.corruption} at severity {shift.severity}"
+        if isinstance(how, ControlPreprocessing):
+            return f"{said}: every episode stays the same"
+        judged = self._preparers_for(cell)[0]
+        same = judged.prepared(how, shift).same_as(judged.prepared(how))
+        return f"{said}: every item reaches the model as the same tensor" if same else None
 
     def _open_loop(self, cell: _Cell, predict: Callable[[NDArray[Any]], NDArray[Any]]) -> float | None:
         """Control: the share of steps along the reference's trajectories at which the action differs."""
@@ -439,7 +463,13 @@ def _split(inputs: NDArray[Any], size: int = 16) -> list[NDArray[Any]]:
 
 
 def _preprocessing_key(cell: _Cell) -> str:
-    return digest([cell.bundle.task, cell.deployment.preprocessing.model_dump(mode="json")])
+    return digest([cell.bundle.task, input_key(cell.deployment.preprocessing, cell.deployment.shift)])
+
+
+def _address(deployment: Deployment) -> dict[str, Any]:
+    """A deployment in a cell's content address: without a corruption it is what it was before there were any."""
+    unshifted = deployment.shift == Shift()
+    return deployment.model_dump(mode="json", exclude={"shift"} if unshifted else None)
 
 
 def _versions() -> dict[str, str]:

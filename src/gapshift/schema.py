@@ -438,11 +438,65 @@ class Runtime(Frozen):
     precision_hint: Literal["f32", "bf16", "f16"] | None = None
 
 
+CORRUPTIONS: dict[Domain, tuple[str, ...]] = {
+    "vision": (
+        "gaussian-noise", "shot-noise", "impulse-noise", "defocus-blur", "glass-blur", "motion-blur", "zoom-blur",
+        "snow", "frost", "fog", "brightness", "contrast", "elastic", "pixelate", "jpeg",
+    ),
+    "text": (
+        "keyboard-typos", "swapped-letters", "dropped-letters", "casing", "homoglyphs", "dropped-words",
+    ),
+    "audio": (
+        "white-noise", "pink-noise", "babble-noise", "reverberation", "clipping", "packet-loss",
+    ),
+    "control": (
+        "physics", "gravity", "weak-actuator", "heavy-cart", "heavy-pole", "long-pole", "sensor-noise",
+        "actuator-noise",
+    ),
+}  # fmt: skip
+"""The families of corruptions that each domain has. No two domains share a name."""
+
+
+class Shift(Frozen):
+    """Items unlike those of training: each is corrupted before preprocessing.
+
+    ``corruption`` is one of the domain's CORRUPTIONS (null: none) at ``severity`` 1 (mild) to 5;
+    what it does to an item follows from these, ``seed`` and the item's id alone. Raises
+    UnknownNameError for a corruption that no domain has.
+    """
+
+    corruption: str | None = None
+    severity: Annotated[int, Field(ge=1, le=5)] = 3
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("corruption")
+    @classmethod
+    def _exists(cls, corruption: str | None) -> str | None:
+        known = [name for names in CORRUPTIONS.values() for name in names]
+        if corruption is not None and corruption not in known:
+            raise UnknownNameError("corruption", corruption, known)
+        return corruption
+
+    @model_validator(mode="after")
+    def _nothing_is_set_in_vain(self) -> Self:
+        if self.corruption is None and (self.severity, self.seed) != (3, 0):
+            raise ValueError("severity and seed mean nothing without a corruption; set shift.corruption as well")
+        return self
+
+
 class Deployment(_OfOneDomain):
     """Everything that a deployment settles. Deviations are dotted keys into it."""
 
     precision: Precision = Precision()
     runtime: Runtime = Runtime()
+    shift: Shift = Shift()
+
+    @model_validator(mode="after")
+    def _corruption_is_of_the_domain(self) -> Self:
+        name, own = self.shift.corruption, CORRUPTIONS[self.domain]
+        if name is not None and name not in own:
+            raise ValueError(f"{self.domain} has no corruption {name!r}; it has {', '.join(own)}")
+        return self
 
     def deviate(self, deviations: Mapping[str, Any]) -> Deployment:
         """This deployment with each dotted key set to its value.
@@ -516,12 +570,14 @@ def takes(domain: Domain, environment: Environment) -> bool:
 
     The value matters where several domains have a key: ``mean`` is one number for log-mel features
     and one a channel for pixels. A value that suits none of them is everyone's: ``Deployment.deviate``
-    says what is wrong with it.
+    says what is wrong with it. A corruption belongs to the domain that has it.
     """
     return all(domain in _domains_of(key, value) for key, value in environment.deviations.items())
 
 
 def _domains_of(key: str, value: Any) -> tuple[Domain, ...]:
+    if key == "shift.corruption":
+        return tuple(domain for domain, names in CORRUPTIONS.items() if value in names) or tuple(PREPROCESSING)
     axis, *path = key.split(".")
     if axis != "preprocessing":
         return tuple(PREPROCESSING)

@@ -1,0 +1,1 @@
+"""Corruptions of raw items, by family and severity: what a deployment meets and training did not."""
