@@ -347,7 +347,10 @@ class _Run:
         return f"{said}: every item reaches the model as the same tensor" if same else None
 
     def _open_loop(self, cell: _Cell, predict: Callable[[NDArray[Any]], NDArray[Any]]) -> float | None:
-        """Control: the share of steps along the reference's trajectories at which the action differs."""
+        """Control: the share of steps along the reference's trajectories at which the action differs.
+
+        Other physics make other trajectories and leave this one as it was: it tells of the controller alone.
+        """
         contract, deployed = cell.bundle.contract, cell.deployment.preprocessing
         if not (
             isinstance(contract.preprocessing, ControlPreprocessing) and isinstance(deployed, ControlPreprocessing)

@@ -10,10 +10,12 @@ import pytest
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, catalog, load, select
 from gapshift.errors import GapshiftError, SettingsError, UnknownNameError
 from gapshift.schema import (
+    CORRUPTIONS,
     PREPROCESSING,
     AudioPreprocessing,
     ControlPreprocessing,
     Deployment,
+    Domain,
     Environment,
     Preprocessing,
     Resize,
@@ -40,7 +42,7 @@ BASES = (
     Deployment(domain="audio", preprocessing=AudioPreprocessing(mean=-3.0, std=2.5)),
     Deployment(domain="control", preprocessing=ControlPreprocessing(offset=(0.5,), scale=(2.0,))),
 )
-OF_ONE_DOMAIN = ("preprocessing", "compound")
+OF_ONE_DOMAIN = ("preprocessing", "compound", "shift")
 ENTRY = """
 [{name}]
 kind = "lossy"
@@ -62,9 +64,9 @@ def _file(folder: Path, text: str) -> Path:
 def test_the_catalog_holds_what_was_asked_for() -> None:
     assert len(catalog()) >= 16
     assert set(catalog()) >= ASKED_FOR
-    assert {e.kind for e in catalog().values()} == {"equivalent", "lossy", "mistake"}
+    assert {e.kind for e in catalog().values()} == {"equivalent", "lossy", "mistake", "stress"}
     axes = {key.split(".")[0] for e in catalog().values() for key in e.deviations}
-    assert axes == {"preprocessing", "precision", "runtime"}
+    assert axes == {"preprocessing", "precision", "runtime", "shift"}
     assert sum("compound" in e.groups and len(e.deviations) > 1 for e in catalog().values()) >= 2
 
 
@@ -113,6 +115,15 @@ def test_equivalent_entries_leave_preprocessing_and_precision_alone() -> None:
         assert all(key.startswith("runtime.") for key in environment.deviations)
 
 
+@pytest.mark.parametrize("domain", CORRUPTIONS)
+def test_every_family_of_corruptions_is_met_as_stress(domain: Domain) -> None:
+    met = [e for e in select(groups=["shift"]) if takes(domain, e)]
+    assert {e.kind for e in met} == {"stress"}
+    at = {(e.deviations["shift.corruption"], e.deviations["shift.severity"]) for e in met}
+    assert {name for name, severity in at if severity == 3} == set(CORRUPTIONS[domain])
+    assert {1, 3, 5} == {severity for _, severity in at}
+
+
 def test_the_catalog_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         catalog()["mine"] = REFERENCE_ENVIRONMENT  # type: ignore[index]
@@ -149,6 +160,8 @@ def test_names_groups_and_kinds_add_up_without_doubles() -> None:
         "control",
         "equivalent",
         "lossy",
+        "shift",
+        "stress",
     ],
 )
 def test_a_group_or_kind_is_everything_in_it(group: str) -> None:
@@ -167,7 +180,7 @@ def test_a_group_or_kind_is_everything_in_it(group: str) -> None:
             ["mobil"],
             r"^Unknown environment group 'mobil'\. Did you mean 'mobile'.*Valid: audio, compound, control, ",
         ),
-        (["bgr"], ["stress"], r"^Unknown environment group 'stress'"),
+        (["bgr"], ["stres"], r"^Unknown environment group 'stres'\. Did you mean 'stress'"),
     ],
 )
 def test_typos_get_the_nearest_names(names: list[str], groups: list[str], text: str) -> None:
@@ -222,6 +235,24 @@ def test_a_deviation_that_some_contracts_can_take_is_loaded(tmp_path: Path, devi
         ),
         ('"preprocessing.max_length" = 2', r"preprocessing\.max_length: Input should be greater than or equal to 4"),
         ('"preprocessing.window" = "square"', r"preprocessing\.window: Input should be 'hann-periodic' or 'hann-symm"),
+        (
+            '"shift.corruption" = "gausian-noise"',
+            r"Unknown corruption 'gausian-noise'\. Did you mean 'gaussian-noise'.* Valid: actuator-noise, babble",
+        ),
+        ('"shift.corruption" = 3', r"shift\.corruption: Input should be a valid string \(got 3\)"),
+        (
+            '"shift.corruption" = "snow"\n"shift.severity" = 6',
+            r"shift\.severity: Input should be less than or e",
+        ),
+        (
+            '"shift.corruption" = "snow"\n"shift.severity" = 0',
+            r"shift\.severity: Input should be greater than or equal to 1",
+        ),
+        ('"shift.severty" = 3', r"Unknown deviation 'shift\.severty'\. Did you mean 'shift\.severity'"),
+        (
+            '"shift.severity" = 5',
+            r"shift: severity and seed mean nothing without a corruption; set shift\.corr",
+        ),
         (
             '"preprocessing.mels" = 40\n"preprocessing.mean" = [0.0]',
             r"preprocessing\.mean: Input should be a valid number",
