@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from gapshift.errors import SettingsError, UnknownNameError
 from gapshift.schema import (
+    CORRUPTIONS,
     PREPROCESSING,
     YUV,
     AnyPreprocessing,
@@ -27,6 +28,7 @@ from gapshift.schema import (
     Resize,
     RunPlan,
     Runtime,
+    Shift,
     TextPreprocessing,
     canonical_json,
     digest,
@@ -85,6 +87,14 @@ def test_an_unknown_deviation_gets_the_nearest_names(key: str, nearest: str) -> 
         ({"preprocessing.resize.library": "opencv"}, r"^preprocessing\.resize: opencv's 'bilinear' does not antialias"),
         ({"preprocessing.resize.interpolation": "area"}, "pillow has no 'area' kernel; it has nearest, bilinear"),
         ({"preprocessing.scale": float("nan")}, r"preprocessing\.scale: .*\(got nan\)"),
+        ({"shift.corruption": "snow", "shift.severity": 6}, r"shift\.severity: .*less than or equal to 5 \(got 6\)"),
+        ({"shift.corruption": "snow", "shift.seed": -1}, r"shift\.seed: .*greater than or equal to 0 \(got -1\)"),
+        (
+            {"shift.severity": 5},
+            r"^shift: severity and seed mean nothing without a corruption; set shift\.corr",
+        ),
+        ({"shift.seed": 1}, r"^shift: severity and seed mean nothing without a corruption"),
+        ({"shift.corruption": "homoglyphs"}, r"vision has no corruption 'homoglyphs'; it has gaussian-noise, shot-noi"),
         (
             {"preprocessing.mean": [float("nan")]},
             r"preprocessing\.mean\.0: Input should be a finite number \(got nan\)",
@@ -95,6 +105,22 @@ def test_an_unknown_deviation_gets_the_nearest_names(key: str, nearest: str) -> 
 def test_a_value_that_cannot_be_is_refused(deviations: dict[str, Any], text: str) -> None:
     with pytest.raises(SettingsError, match=text):
         BASE.deviate(deviations)
+
+
+def test_a_corruption_that_exists_nowhere_gets_the_nearest_names() -> None:
+    with pytest.raises(UnknownNameError, match=r"^Unknown corruption 'gausian-noise'\. Did you mean 'gaussian-noise'"):
+        BASE.deviate({"shift.corruption": "gausian-noise"})
+
+
+def test_names_of_corruptions_tell_the_domain() -> None:
+    for domain, names in CORRUPTIONS.items():
+        for name in names:
+            environment = Environment(
+                name="e", kind="stress", summary="s", deviations={"shift.corruption": name, "shift.severity": 5}
+            )
+            assert [other for other in PREPROCESSING if takes(other, environment)] == [domain]
+    unknown = Environment(name="e", kind="stress", summary="s", deviations={"shift.corruption": "drizzle"})
+    assert all(takes(domain, unknown) for domain in PREPROCESSING)
 
 
 def test_values_that_contradict_one_by_one_may_agree_together() -> None:
@@ -127,6 +153,13 @@ def _deployments() -> st.SearchStrategy[Deployment]:
         precision=st.builds(Precision, per_channel=st.booleans()),
         runtime=st.builds(
             Runtime, batch_size=st.integers(1, 64), precision_hint=st.sampled_from([None, "f32", "bf16"])
+        ),
+        shift=st.just(Shift())
+        | st.builds(
+            Shift,
+            corruption=st.sampled_from(CORRUPTIONS["vision"]),
+            severity=st.integers(1, 5),
+            seed=st.integers(0, 9),
         ),
     )
 

@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from gapshift.domains.base import Dataset, Pixels, RawImage
+from gapshift.domains.corruptions.apply import corrupted
 from gapshift.domains.vision import prepare
 from gapshift.envs.prepare import Prepared, Preparer
 from gapshift.errors import WorkspaceError
-from gapshift.schema import Item, Preprocessing, Resize
+from gapshift.schema import Item, Preprocessing, Resize, Shift
 
 CONTRACT = Preprocessing(resize=Resize(size=(6, 5)), mean=(0.5,))
 BGR = CONTRACT.model_copy(update={"color": "BGR"})
@@ -123,6 +124,21 @@ def test_an_item_that_only_one_way_reads_is_a_difference(tmp_path: Path) -> None
     whole = Preparer(_Counted(2), tmp_path / "1", CONTRACT).prepared(CONTRACT)
     torn = Preparer(_Counted(2, {1: "torn"}), tmp_path / "2", CONTRACT).prepared(CONTRACT)
     assert not whole.same_as(torn)
+
+
+def test_a_corruption_is_prepared_apart_and_once(tmp_path: Path) -> None:
+    data, snow = _Counted(4, {1: "torn"}), Shift(corruption="snow", severity=5)
+    with Preparer(data, tmp_path / "p", CONTRACT) as preparer:
+        clean, snowy = preparer.prepared(CONTRACT), preparer.prepared(CONTRACT, snow)
+        assert preparer.prepared(CONTRACT, snow) is snowy
+        assert preparer.prepared(CONTRACT) is clean
+        assert data.reads == dict.fromkeys(range(4), 2)
+        assert not snowy.same_as(clean)
+        assert not preparer.prepared(CONTRACT, snow.model_copy(update={"seed": 1})).same_as(snowy)
+        expected = corrupted(data, snow, CONTRACT).raw(2)
+        assert isinstance(expected, np.ndarray)
+        np.testing.assert_array_equal(snowy.tensor[2], prepare(expected, CONTRACT))
+        assert (list(snowy.problems), snowy.readable.tolist()) == ([1], [True, False, True, True])
 
 
 def test_files_are_gone_afterwards_and_those_of_a_killed_run_before(tmp_path: Path) -> None:

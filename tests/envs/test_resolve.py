@@ -7,9 +7,25 @@ from typing import Any
 import pytest
 
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
-from gapshift.envs.resolve import preprocessing_deviations, reference_deployment, resolve
+from gapshift.envs.resolve import (
+    item_deviations,
+    preprocessing_deviations,
+    reference_deployment,
+    resolve,
+    shift_deviations,
+)
 from gapshift.errors import NotApplicableError, UnknownNameError
-from gapshift.schema import Contract, Deployment, Environment, ModelInterface, Precision, Preprocessing, Resize, Runtime
+from gapshift.schema import (
+    Contract,
+    Deployment,
+    Environment,
+    ModelInterface,
+    Precision,
+    Preprocessing,
+    Resize,
+    Runtime,
+    Shift,
+)
 
 
 def _contract(**preprocessing: Any) -> Contract:
@@ -82,3 +98,33 @@ def test_preprocessing_deviations_are_those_that_change_the_tensor() -> None:
     environment = _environment({"preprocessing.color": "BGR", "precision.format": "float16"})
     assert preprocessing_deviations(environment) == {"preprocessing.color": "BGR"}
     assert preprocessing_deviations(REFERENCE_ENVIRONMENT) == {}
+    assert item_deviations(REFERENCE_ENVIRONMENT) == {}
+
+
+def test_a_corruption_is_a_deviation_of_the_items_too() -> None:
+    environment = _environment({"shift.corruption": "snow", "runtime.batch_size": 1, "preprocessing.color": "BGR"})
+    assert shift_deviations(environment) == {"shift.corruption": "snow"}
+    assert item_deviations(environment) == {"preprocessing.color": "BGR", "shift.corruption": "snow"}
+    assert resolve(_contract(), environment).shift == Shift(corruption="snow", severity=3, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("deviations", "reason"),
+    [
+        (
+            {"shift.corruption": "homoglyphs", "shift.severity": 5},
+            "^it sets shift.corruption = homoglyphs, shift.severity = 5, which text models can have; this one's domain "
+            "is vision$",
+        ),
+        ({"shift.severity": 5}, "^it contradicts the model's contract: shift: severity and seed mean nothing without"),
+        ({"shift.severity": 3}, "^the reference already has shift.severity = 3$"),
+    ],
+)
+def test_a_corruption_that_cannot_apply_says_why(deviations: dict[str, Any], reason: str) -> None:
+    with pytest.raises(NotApplicableError, match=reason):
+        resolve(_contract(), _environment(deviations))
+
+
+def test_a_corruption_that_exists_nowhere_is_no_matter_of_applying() -> None:
+    with pytest.raises(UnknownNameError, match=r"^Unknown corruption 'snowy'\. Did you mean 'snow'"):
+        resolve(_contract(), _environment({"shift.corruption": "snowy"}))

@@ -86,9 +86,12 @@ def dropped_letters(text: str, severity: int, rng: np.random.Generator) -> str:
 
 
 def casing(text: str, severity: int, rng: np.random.Generator) -> str:
-    """Letters in the other case."""
+    """Letters in the other case, those that come back from it (ß and ligatures do not)."""
     hit = rng.random(len(text)) < CASE_RATES[severity - 1]
-    return "".join(letter.swapcase() if turned else letter for letter, turned in zip(text, hit, strict=True))
+    return "".join(
+        letter.swapcase() if turned and letter.swapcase().swapcase() == letter else letter
+        for letter, turned in zip(text, hit, strict=True)
+    )
 
 
 def homoglyphs(text: str, severity: int, rng: np.random.Generator) -> str:
