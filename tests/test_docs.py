@@ -33,7 +33,19 @@ from gapshift.flows.study_settings import (
 )
 from gapshift.reports.regimes import STUDY_RANGES_PP
 from gapshift.reports.study.claims import CLAIMS
-from gapshift.schema import PREPROCESSING, YUV, Contract, DataSource, Environment, Frozen, ModelInterface, Resize
+from gapshift.schema import (
+    CORRUPTIONS,
+    PREPROCESSING,
+    YUV,
+    Contract,
+    DataSource,
+    Deployment,
+    Domain,
+    Environment,
+    Frozen,
+    ModelInterface,
+    Resize,
+)
 from gapshift.settings import read_toml
 from gapshift.train.models import FAMILIES
 from gapshift.train.regimes import REGIMES
@@ -138,6 +150,28 @@ def test_the_documented_environment_loads(tmp_path: Path) -> None:
     (block,) = _blocks(ROOT / "README.md", "toml")
     (tmp_path / "ours.toml").write_text(block, encoding="utf-8")
     assert list(catalog.load(tmp_path / "ours.toml")) == ["our-phone-app"]
+
+
+ENVIRONMENTS = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_composed_environment_loads(tmp_path: Path) -> None:
+    (block,) = _blocks(ROOT / "docs" / "environments.md", "toml")
+    (tmp_path / "ours.toml").write_text(block, encoding="utf-8")
+    assert list(catalog.load(tmp_path / "ours.toml")) == ["night-camera"]
+
+
+@pytest.mark.parametrize("axis", ["precision", "runtime", "shift"])
+def test_every_key_of_an_axis_is_documented(axis: str) -> None:
+    keys = {f"{axis}.{name}" for name in Deployment.model_fields[axis].annotation.model_fields}  # type: ignore[union-attr]
+    assert {key for key in re.findall(r"`(\w+\.\w+)`", ENVIRONMENTS) if key.startswith(f"{axis}.")} == keys
+
+
+@pytest.mark.parametrize("domain", CORRUPTIONS)
+def test_every_corruption_is_documented_with_its_domain(domain: Domain) -> None:
+    section = ENVIRONMENTS[ENVIRONMENTS.index(f"(`{domain}`)") :].partition("\n**")[0]
+    cells = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
+    assert sorted(name for cell in cells for name in re.findall(r"`([\w-]+)`", cell)) == sorted(CORRUPTIONS[domain])
 
 
 # ----------------------------------------------------------------- the documented study

@@ -76,7 +76,7 @@ def _voices() -> tuple[tuple[Wave, ...], ...]:
     def utterance(voice: Voice) -> Wave:
         word = [phonemes[place] for place in rng.integers(len(phonemes), size=6)]
         spoken = speak(word, voice, rng, longest=1.0, reduction=0.3)
-        return spoken / np.sqrt(np.mean(spoken**2))
+        return np.asarray(spoken / np.sqrt(np.mean(spoken**2)), dtype=np.float64)
 
     return tuple(tuple(utterance(voice) for _ in range(6)) for voice in (speaker(rng) for _ in range(12)))
 
