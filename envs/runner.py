@@ -320,10 +320,11 @@ class _Run:
     def _same_preparation(self, cell: _Cell, deviations: Mapping[str, Any]) -> str | None:
         """Why preparing otherwise changes nothing, if so.
 
-        A reason that a sample of items gives is believed only if every item's tensor stays the same.
+        A reason that a sample of clean items gives is believed only if every tensor stays the same,
+        corrupted where the deployment's items are.
         """
         contract, deployed = cell.bundle.contract, cell.deployment
-        reason = no_effect(cell.dataset, contract.domain, contract.preprocessing, deviations)
+        reason = no_effect(cell.task.dataset, contract.domain, contract.preprocessing, deviations)
         if reason is None or isinstance(deployed.preprocessing, ControlPreprocessing):
             return reason
         if _channels(deployed.preprocessing) != _channels(contract.preprocessing):

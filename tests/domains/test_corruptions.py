@@ -257,6 +257,16 @@ def test_an_encoded_image_is_corrupted_as_the_deployment_decodes_it() -> None:
         corrupt(b"no image", "i", shift, HOW["vision"])
 
 
+def test_another_decoder_is_seen_through_a_corruption() -> None:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG")
+    grey = Preprocessing(resize=Resize(size=(32, 32)), color="L")  # OpenCV's grey of a JPEG is not Pillow's
+    ways = [grey.model_copy(update={"decoder": decoder}) for decoder in ("pillow", "opencv")]
+    one, two = (corrupt(buffer.getvalue(), "i", Shift(corruption="pixelate"), how) for how in ways)
+    assert not _same(one, two)
+
+
 # ---------------------------------------------------------------------------------- text
 
 
