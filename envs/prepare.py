@@ -1,16 +1,17 @@
 """Prepared inputs, made once per distinct preprocessing and corruption, and shared by every cell that uses them.
 
-Tensors lie in memory-mapped files, so memory stays flat in the number of items.
+Tensors lie in files and are read row by row, so memory stays flat in the number of items.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
+import weakref
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,66 @@ from numpy.typing import NDArray
 from gapshift.domains.base import Dataset
 from gapshift.domains.corruptions.apply import corrupted
 from gapshift.domains.prepare import prepare
-from gapshift.errors import UnreadableItemError, WorkspaceError
+from gapshift.errors import EvaluationError, UnreadableItemError, WorkspaceError
 from gapshift.schema import AnyPreprocessing, Shift, digest
 
 _CHUNK = 256
 _UNSHIFTED = Shift()
+
+
+@final
+class TensorFile:
+    """The rows of a tensor (n, ...) in a file, read as they are asked for.
+
+    Not a memory map: pages of one that were read once count as this process's memory until it ends.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self._row_bytes = prod(shape[1:]) * dtype.itemsize
+        self._file: BinaryIO | None = path.open("rb") if prod(shape) else None
+        if self._file is not None:
+            weakref.finalize(self, self._file.close)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | list[int] | NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """These rows, in this order: an array of the caller's own."""
+        wanted = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, dtype=np.intp)
+        found = np.empty((len(wanted), *self.shape[1:]), dtype=self.dtype)
+        if self._file is not None:
+            for begin, end in _neighbours(wanted):
+                self._file.seek(int(wanted[begin]) * self._row_bytes)
+                _fill(found[begin:end], self._file)
+        return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All rows at once."""
+        del copy
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def _fill(rows: NDArray[Any], file: BinaryIO) -> None:
+    missing = rows.nbytes - file.readinto(rows.view(np.uint8).reshape(-1))  # type: ignore[attr-defined]  # not in BinaryIO
+    if missing:
+        raise WorkspaceError(f"{file.name} lacks {missing} bytes: something else wrote to it. Run again.")
+
+
+def _neighbours(rows: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Slices of ``rows`` that hold consecutive rows, which are read at once.
+
+    >>> _neighbours(np.array([3, 4, 5, 9]))
+    [(0, 3), (3, 4)]
+    """
+    ends = [*(np.flatnonzero(rows[1:] - rows[:-1] != 1) + 1).tolist(), len(rows)]
+    return list(zip([0, *ends], ends, strict=False)) if len(rows) else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +88,7 @@ class Prepared:
     ``readable``: bool, shape (n,). ``problems``: index → why an item could not be read.
     """
 
-    tensor: NDArray[Any]
+    tensor: TensorFile
     readable: NDArray[np.bool_]
     problems: dict[int, str]
 
@@ -77,33 +133,33 @@ class Preparer:
         if key not in self._made:
             if key != self._keep:
                 self._forget_others()
-            self._made[key] = self._prepare(preprocessing, shift, self._folder / f"{key[:16]}.npy")
+            self._made[key] = self._prepare(preprocessing, shift, self._path(key))
         return self._made[key]
 
     def _forget_others(self) -> None:
         for key in [key for key in self._made if key != self._keep]:
-            del self._made[key]
-            (self._folder / f"{key[:16]}.npy").unlink(missing_ok=True)
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        del self._made[key]  # whoever still holds its rows goes on reading the open file
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key[:16]}.rows"
 
     def _prepare(self, preprocessing: AnyPreprocessing, shift: Shift, path: Path) -> Prepared:
         dataset = corrupted(self._dataset, shift, preprocessing)
-        n = len(dataset)
-        readable = np.zeros(n, dtype=bool)
         problems: dict[int, str] = {}
-        tensor: NDArray[Any] | None = None
-        for index in range(n):
-            try:
-                one = prepare(dataset.raw(index), preprocessing)
-            except UnreadableItemError as error:
-                problems[index] = str(error)
-                continue
-            if tensor is None:
-                tensor = _allocate(path, (n, *one.shape), one.dtype)
-            tensor[index] = one
-            readable[index] = True
-        if tensor is None:  # not one item can be read: there is no shape to allocate
-            tensor = np.zeros((n, 0), dtype=np.float32)
-        return Prepared(tensor, readable, problems)
+        with _TensorWriter(path) as writer:
+            for index in range(len(dataset)):
+                try:
+                    writer.append(prepare(dataset.raw(index), preprocessing))
+                except UnreadableItemError as error:
+                    problems[index] = str(error)
+                    writer.append(None)
+        readable = np.ones(len(dataset), dtype=bool)
+        readable[list(problems)] = False
+        return Prepared(writer.tensor(), readable, problems)
 
 
 def input_key(preprocessing: AnyPreprocessing, shift: Shift) -> str:
@@ -111,16 +167,58 @@ def input_key(preprocessing: AnyPreprocessing, shift: Shift) -> str:
     return digest([preprocessing.model_dump(mode="json"), shift.model_dump(mode="json")])
 
 
-def _allocate(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A file-backed array whose disk space is reserved, so that a full disk is an error and not a crash."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensor = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        return tensor
-    except OSError as error:
-        raise WorkspaceError(
-            f"Cannot hold prepared inputs in {path.parent}: {error}. Free disk space and run again."
-        ) from error
+class _TensorWriter:
+    """Writes rows of one shape; those that are missing become zeros. A full disk is a WorkspaceError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._row: NDArray[Any] | None = None
+        self._count = 0
+
+    def __enter__(self) -> _TensorWriter:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb")
+        except OSError as error:
+            raise self._full(error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except OSError as problem:
+            raise self._full(problem) from problem
+
+    def append(self, row: NDArray[Any] | None) -> None:
+        try:
+            if row is not None and self._row is None:  # what was missing so far had no shape yet
+                self._row = np.zeros_like(row, order="C")
+                self._file.write(self._row.tobytes() * self._count)
+            if self._row is not None:
+                self._file.write(self._like_the_others(row))
+        except OSError as error:
+            raise self._full(error) from error
+        self._count += 1
+
+    def tensor(self) -> TensorFile:
+        if self._row is None:  # not one item can be read: there is no shape
+            return TensorFile(self._path, (self._count, 0), np.dtype(np.float32))
+        return TensorFile(self._path, (self._count, *self._row.shape), self._row.dtype)
+
+    def _like_the_others(self, row: NDArray[Any] | None) -> bytes:
+        assert self._row is not None
+        if row is None:
+            return self._row.tobytes()
+        if row.shape != self._row.shape or row.dtype != self._row.dtype:
+            raise EvaluationError(
+                f"Item {self._count} is prepared as {row.dtype} {row.shape}, those before it as {self._row.dtype} "
+                f"{self._row.shape}. A model's inputs have one shape: give a preprocessing that makes one."
+            )
+        return row.tobytes()
+
+    def _full(self, error: OSError) -> WorkspaceError:
+        return WorkspaceError(
+            f"Cannot hold prepared inputs in {self._path.parent}: {error}. Free disk space and run again."
+        )

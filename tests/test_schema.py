@@ -22,12 +22,14 @@ from gapshift.schema import (
     Deployment,
     Domain,
     Environment,
+    Graph,
     ModelInterface,
     Precision,
     Preprocessing,
     Resize,
     RunPlan,
     Runtime,
+    Service,
     Shift,
     TextPreprocessing,
     canonical_json,
@@ -62,7 +64,7 @@ def test_deviations_are_set_and_the_rest_stays() -> None:
         ("resize.interpolation", "'preprocessing.resize.interpolation'"),
         ("precision.fromat", "'precision.format'"),
         ("preprocessing.resize", "'preprocessing.resize"),
-        ("precision", "'precision.format'"),
+        ("precision", "'precision.calibrator'"),
     ],
 )
 def test_an_unknown_deviation_gets_the_nearest_names(key: str, nearest: str) -> None:
@@ -150,7 +152,8 @@ def _deployments() -> st.SearchStrategy[Deployment]:
     return st.builds(
         Deployment,
         preprocessing=preprocessing,
-        precision=st.builds(Precision, per_channel=st.booleans()),
+        precision=st.builds(Precision)
+        | st.builds(Precision, format=st.just("int8-dynamic"), per_channel=st.booleans()),
         runtime=st.builds(
             Runtime, batch_size=st.integers(1, 64), precision_hint=st.sampled_from([None, "f32", "bf16"])
         ),
@@ -161,6 +164,8 @@ def _deployments() -> st.SearchStrategy[Deployment]:
             severity=st.integers(1, 5),
             seed=st.integers(0, 9),
         ),
+        graph=st.builds(Graph, gelu=st.sampled_from([None, "tanh"]), batch_norm=st.sampled_from([None, "folded"])),
+        service=st.just(Service()) | st.builds(Service, error_rate=st.floats(0.1, 1), retries=st.integers(0, 3)),
     )
 
 

@@ -27,6 +27,8 @@ _CUTOFF = 0.5
 """Least similarity (difflib's ratio, 0 to 1) of a name that is offered for a mistyped one."""
 _MARGIN = 0.15
 """How much less similar than the best another offered name may be."""
+_MOST_LISTED, _LISTED_OF_MANY = 90, 12
+"""So many valid names are all listed; of more, so many."""
 
 
 class GapshiftError(Exception):
@@ -53,7 +55,16 @@ class UnknownNameError(UsageError):
         near = _nearest(name, known)
         hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         step = f" {next_step}" if next_step else ""
-        super().__init__(f"Unknown {what} {name!r}.{hint} Valid: {', '.join(known)}.{step}")
+        super().__init__(f"Unknown {what} {name!r}.{hint} Valid: {_listed(name, known)}.{step}")
+
+
+def _listed(name: str, known: Sequence[str]) -> str:
+    """All valid names, or where they fill a screen those most like the wrong one."""
+    if len(known) <= _MOST_LISTED:
+        return ", ".join(known)
+    ratios = _likeness(name, known)
+    near = sorted(known, key=lambda each: -ratios[each])[:_LISTED_OF_MANY]
+    return f"{', '.join(near)} and {len(known) - len(near)} more"
 
 
 def _nearest(name: str, known: Sequence[str]) -> list[str]:
@@ -73,10 +84,15 @@ def _nearest(name: str, known: Sequence[str]) -> list[str]:
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
-    """difflib's matches, without those that are further off than the best by _MARGIN."""
-    ratios = {each: difflib.SequenceMatcher(None, each, name).ratio() for each in known}
-    near = difflib.get_close_matches(name, ratios, n=3, cutoff=_CUTOFF)
+    """At most three names as difflib finds them, without those that are further off than the best by _MARGIN."""
+    ratios = _likeness(name, known)
+    near = [each for each in sorted(ratios, key=lambda each: -ratios[each]) if ratios[each] >= _CUTOFF][:3]
     return [each for each in near if ratios[each] >= ratios[near[0]] - _MARGIN]
+
+
+def _likeness(name: str, known: Iterable[str]) -> dict[str, float]:
+    """difflib's ratio of each known name to ``name``; small and capital letters are alike."""
+    return {each: difflib.SequenceMatcher(None, each.lower(), name.lower()).ratio() for each in known}
 
 
 class ContractError(UsageError):

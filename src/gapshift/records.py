@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,8 @@ class Records:
     NaN where unscored. ``correct`` is 1, 0 or NaN (unscored). ``gap`` is the distance
     between the two highest scores divided by the item's score range (``tie_gaps``):
     a prediction whose gap is at most 1e-4 is a tie. ``status``: ok, nan_output,
-    unreadable or error. ``score`` is a grade from 0 to 1 beside right or wrong: F1 of a span,
-    the share of an episode that was mastered; NaN where a task has none.
+    unreadable, error, fallback or no_answer (``schema.RecordStatus``). ``score`` is a grade from 0 to 1
+    beside right or wrong: F1 of a span, the share of an episode that was mastered; NaN where a task has none.
     """
 
     item_id: NDArray[np.str_]
@@ -179,6 +179,11 @@ def unanswered(items: Sequence[Item], status: RecordStatus) -> Records:
     )
 
 
+def no_answers(items: Sequence[Item]) -> Records:
+    """Records of items that the deployment skipped: wrong, and all the rest as of unanswered ones."""
+    return replace(unanswered(items, "no_answer"), correct=np.zeros(len(items)))
+
+
 def concatenate(parts: Iterable[Records]) -> Records:
     """The rows of several records, in order."""
     parts = list(parts)
@@ -228,15 +233,21 @@ def write_text(path: Path, text: str) -> None:
 def write_cell(path: Path, info: CellInfo, records: Records | None = None) -> None:
     """Write one cell atomically; a cell that did not run has no rows."""
     records = records if records is not None else unanswered([], "ok")
-    columns = {name: getattr(records, name) for name in RECORD_SCHEMA.names}
-    table = pa.table(
-        {name: pa.array(values.tolist() if values.dtype.kind == "U" else values) for name, values in columns.items()}
-        if len(records)
-        else {name: [] for name in columns},
-        schema=RECORD_SCHEMA.with_metadata({_INFO: info.model_dump_json().encode()}),
-    )
+    columns = [_as_arrow(getattr(records, field.name), field.type) for field in RECORD_SCHEMA]
+    table = pa.Table.from_arrays(columns, schema=RECORD_SCHEMA.with_metadata({_INFO: info.model_dump_json().encode()}))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)
+
+
+def _as_arrow(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """A column by its buffers: ``pa.array`` would import pandas, which is 40 MB and a quarter of a second."""
+    if not pa.types.is_string(kind):
+        numbers = np.ascontiguousarray(values, dtype=kind.to_pandas_dtype())
+        return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
+    texts = [text.encode() for text in values.tolist()]
+    offsets = np.zeros(len(texts) + 1, dtype=np.int32)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    return pa.Array.from_buffers(kind, len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
 
 
 def read_cell_info(path: Path) -> CellInfo:

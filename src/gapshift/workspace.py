@@ -71,6 +71,10 @@ class Workspace:
     def cell_path(self, bundle: str, environment: str) -> Path:
         return self.records / f"{bundle}--{environment}.parquet"
 
+    def outputs_path(self, bundle: str, environment: str, key: str) -> Path:
+        """Raw outputs of the cell with this content address, where a run keeps them."""
+        return self.root / "outputs" / f"{bundle}--{environment}--{key[:12]}.npy"
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes out of this folder for a while; a killed process lets go.
@@ -181,6 +185,12 @@ class Workspace:
 
     def write_cell(self, info: CellInfo, records: Records | None = None) -> None:
         write_cell(self.cell_path(info.bundle, info.environment), info, records)
+
+    def remove_cell(self, bundle: str, environment: str) -> None:
+        """Take a cell's file away, and the outputs that were kept under its name."""
+        self.cell_path(bundle, environment).unlink(missing_ok=True)
+        for path in (self.root / "outputs").glob(self.outputs_path(bundle, environment, "?" * 12).name):
+            path.unlink()
 
     def read_cell(self, bundle: str, environment: str) -> tuple[CellInfo, Records] | None:
         """One cell, or None where it never ran."""

@@ -35,6 +35,8 @@ from gapshift.schema import (
 )
 
 WIDTH = 8
+SPARE = 75
+"""Items for the quantiser: fifteen of each level, where levels are dealt in turn."""
 Shape = Sequence[int | str]
 Weights = dict[str, NDArray[Any]]
 
@@ -135,7 +137,7 @@ def _vision(path: Path, n: int = 30) -> Small:
     contract = small_classifier(path, size=24)
     how = contract.preprocessing.model_copy(update={"mean": (0.45, 0.5, 0.4), "std": (0.25, 0.2, 0.3)})
     contract = contract.model_copy(update={"preprocessing": how})
-    return _small(path, contract, _photographs(n, 0), _photographs(16, 1000))
+    return _small(path, contract, _photographs(n, 0), _photographs(SPARE, 1000))
 
 
 # ---------------------------------------------------------------------------------- text
@@ -143,19 +145,19 @@ def _vision(path: Path, n: int = 30) -> Small:
 WORDS = [
     "The",
     "café",
-    "opened",
+    "re-opened",
     "late",
     ";",
     "a",
     "naïve",
     "Waiter",
-    "brought",
+    "brought\u00a0us",  # a non-breaking space
     "½",
     "Lemon",
     "and",
     "ﬁne",
-    "coffee",
-    ".",
+    "cof\u00adfee",  # a soft hyphen
+    "...",
 ]
 
 
@@ -207,7 +209,7 @@ def _text(path: Path, n: int = 30, length: int | None = None, max_length: int = 
     tokens = len(contract.preprocessing.vocabulary)  # type: ignore[union-attr]  # a text contract's
     weights = _random(1, table=(tokens, WIDTH), w=(WIDTH, WIDTH, 3), b=(WIDTH,), w2=(WIDTH, 2), b2=(2,))
     _save(path, nodes, (TensorProto.INT64, ["batch", length or "length"]), ["batch", 2], weights)
-    return _small(path, contract, data, _reviews(16, 2000))
+    return _small(path, contract, data, _reviews(SPARE, 2000))
 
 
 def _spans(path: Path, n: int = 30) -> Small:
@@ -217,22 +219,24 @@ def _spans(path: Path, n: int = 30) -> Small:
     weights = _random(2, table=(tokens, WIDTH), w=(2, WIDTH, 3), b=(2,))
     takes = TensorProto.INT64, ["batch", "length"]
     _save(path, _embedded("logits"), takes, ["batch", 2, "length"], weights)
-    return _small(path, contract, data, _passages(16, 2000))
+    return _small(path, contract, data, _passages(SPARE, 2000))
 
 
 # --------------------------------------------------------------------------------- audio
 
 
 def _recording(seed: int) -> bytes:
-    """A WAV file of 0.4 to 1.4 s at 8 or 16 kHz: a chirp in noise."""
+    """A WAV file of 0.4 to 1.4 s at 8 or 16 kHz: a chirp in noise; every third one with an echo on the right."""
     rng = np.random.default_rng(seed)
     rate = int(rng.choice([8000, 16000]))
     time = np.arange(int(rate * rng.uniform(0.4, 1.4))) / rate
     sound = np.sin(2 * np.pi * (rng.uniform(200, 1500) + rng.uniform(0, 1500) * time) * time)
     samples = 8000 * sound * rng.uniform(0.05, 1) + rng.normal(0, 20, len(time))
+    if seed % 3 == 2:
+        samples = np.stack([samples, 0.5 * np.roll(samples, 40)], axis=1)
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(samples.ndim)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(samples.astype("<i2").tobytes())
@@ -257,7 +261,7 @@ def _audio(path: Path, n: int = 30) -> Small:
     ]
     weights = _random(3, w=(WIDTH, mels, 3), b=(WIDTH,), w2=(WIDTH, 3), b2=(3,))
     _save(path, nodes, (TensorProto.FLOAT, ["batch", mels, "frames"]), ["batch", 3], weights)
-    return _small(path, contract, _recordings(n, 0), _recordings(16, 2000))
+    return _small(path, contract, _recordings(n, 0), _recordings(SPARE, 2000))
 
 
 # ------------------------------------------------------------------------------- control
@@ -283,7 +287,7 @@ def _control(path: Path, n: int = 30) -> Small:
         helper.make_node("Gemm", ["positive", "w2", "b2"], ["logits"]),
     ]
     _save(path, nodes, (TensorProto.FLOAT, ["batch", 4, 2]), ["batch", 3], weights)
-    return _small(path, contract, _episodes(n, 0), _episodes(16, 2000))
+    return _small(path, contract, _episodes(n, 0), _episodes(SPARE, 2000))
 
 
 MAKERS: dict[str, Callable[..., Small]] = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_rows_are_what_prepare_gives_one_by_one(tmp_path: Path) -> None:
         assert prepared.tensor.shape == (5, 3, 6, 5)
         assert prepared.tensor.dtype == np.float32
         for row in range(5):
-            np.testing.assert_array_equal(prepared.tensor[row], prepare(data.raw(row), BGR))
+            np.testing.assert_array_equal(prepared.tensor[[row]][0], prepare(data.raw(row), BGR))
         assert prepared.readable.all()
         assert prepared.problems == {}
 
@@ -137,7 +137,7 @@ def test_a_corruption_is_prepared_apart_and_once(tmp_path: Path) -> None:
         assert not preparer.prepared(CONTRACT, snow.model_copy(update={"seed": 1})).same_as(snowy)
         expected = corrupted(data, snow, CONTRACT).raw(2)
         assert isinstance(expected, np.ndarray)
-        np.testing.assert_array_equal(snowy.tensor[2], prepare(expected, CONTRACT))
+        np.testing.assert_array_equal(snowy.tensor[[2]][0], prepare(expected, CONTRACT))
         assert (list(snowy.problems), snowy.readable.tolist()) == ([1], [True, False, True, True])
 
 
@@ -164,12 +164,14 @@ def test_files_are_gone_after_an_exception_too(tmp_path: Path) -> None:
     assert not (tmp_path / "p").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system reserves no disk space")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no file that is always full")
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: int) -> None:
-        raise OSError(28, "No space left on device")
+    whole = Path.open
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    def full(path: Path, mode: str = "r", *arguments: Any) -> Any:
+        return whole(Path("/dev/full") if mode == "wb" else path, mode, *arguments)
+
+    monkeypatch.setattr(Path, "open", full)
     with (
         Preparer(_Counted(2), tmp_path / "p", CONTRACT) as preparer,
         pytest.raises(WorkspaceError, match=r"Cannot hold prepared inputs in .*No space left.*Free disk space"),

@@ -18,7 +18,8 @@ from PIL import Image
 from gapshift.domains.base import Dataset, Pixels
 from gapshift.domains.readers.folder import read_folder
 from gapshift.domains.vision import prepare_batch
-from gapshift.envs.runner import Matrix, TaskItems, evaluate
+from gapshift.envs.cells import TaskItems
+from gapshift.envs.runner import Matrix, evaluate
 from gapshift.envs.runtimes import Session, open_runtime
 from gapshift.envs.runtimes.reference import ReferenceSession
 from gapshift.errors import EvaluationError, SkippedError, WorkspaceError

@@ -16,7 +16,8 @@ from gapshift.domains.control.episodes import answer_episodes, windows
 from gapshift.domains.prepare import prepare
 from gapshift.domains.spans import span_records
 from gapshift.envs.catalog import select
-from gapshift.envs.runner import Matrix, TaskItems, evaluate
+from gapshift.envs.cells import TaskItems
+from gapshift.envs.runner import Matrix, evaluate
 from gapshift.envs.runtimes import Session, open_runtime
 from gapshift.errors import UnknownNameError
 from gapshift.export.precision import variant
@@ -324,7 +325,7 @@ def test_a_controller_is_quantised_on_what_it_meets_in_the_calibration_episodes(
         given.append(calibration)
         return variant(*arguments, calibration=calibration, **settings)
 
-    monkeypatch.setattr("gapshift.envs.runner.variant", quantise)
+    monkeypatch.setattr("gapshift.envs.variants.variant", quantise)
     matrix = made("control", "audio", environments=(QDQ,))
     evaluate(workspace, matrix)
     info, records = _cell(workspace, "control", "qdq")
@@ -368,7 +369,7 @@ def test_another_batch_size_is_what_the_controller_is_asked_by(
         return session
 
     monkeypatch.setattr("gapshift.envs.runner.open_runtime", opening)
-    monkeypatch.setattr("gapshift.envs.runner.action_disagreement", lambda *_: 0.0)
+    monkeypatch.setattr("gapshift.envs.control.action_disagreement", lambda *_: 0.0)
     evaluate(workspace, made("control", environments=(BATCH_1,), n=5))
     assert max(size for batch, size in asked if batch == 256) == 5
     assert {size for batch, size in asked if batch == 1} == {1}

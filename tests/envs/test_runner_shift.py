@@ -16,7 +16,8 @@ from gapshift.domains.answering import Asked, answer
 from gapshift.domains.base import Dataset, Raw
 from gapshift.domains.corruptions.apply import corrupted
 from gapshift.domains.prepare import prepare
-from gapshift.envs.runner import Matrix, TaskItems, evaluate
+from gapshift.envs.cells import TaskItems
+from gapshift.envs.runner import Matrix, evaluate
 from gapshift.envs.runtimes import open_runtime
 from gapshift.export.precision import variant
 from gapshift.records import Records
@@ -224,7 +225,7 @@ def test_a_quantiser_is_calibrated_on_clean_items(
         given.append(np.concatenate(calibration))
         return variant(*arguments, calibration=calibration, **settings)
 
-    monkeypatch.setattr("gapshift.envs.runner.variant", quantise)
+    monkeypatch.setattr("gapshift.envs.variants.variant", quantise)
     made = small("vision", tmp_path, n=4)
     evaluate(workspace, _matrix(made, _environment("q", shift__corruption="fog", precision__format="int8-qdq")))
     assert _cell(workspace, "vision", "q")[0].status == "ok"
