@@ -17,7 +17,7 @@ from scipy.io import wavfile
 
 from gapshift.domains.base import Dataset, Episode, InMemory, Pixels, Raw, Text
 from gapshift.domains.control.items import draw_episodes
-from gapshift.domains.corruptions.apply import EPISODES, IMAGES, SOUNDS, TEXTS, corrupt, corrupted, is_silent
+from gapshift.domains.corruptions.apply import EPISODES, SOUNDS, TEXTS, corrupt, corrupted, images, is_silent
 from gapshift.domains.corruptions.audio import SIGNAL_TO_NOISE, Sound
 from gapshift.domains.corruptions.base import stream
 from gapshift.domains.corruptions.text import NEIGHBOURS
@@ -37,6 +37,8 @@ from gapshift.schema import (
     Shift,
     TextPreprocessing,
 )
+
+IMAGES = images()
 
 RATE = 8000
 HOW: dict[Domain, AnyPreprocessing] = {

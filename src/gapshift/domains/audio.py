@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gapshift.domains.mel import MelScale, filter_bank
+from gapshift.domains.mel import MelNorm, MelScale, filter_bank, librosa_bands, window_of
+from gapshift.domains.recording import Wave, emphasised, fitted, recorded, resampled, through_line
 from gapshift.domains.wav import read_wav
 from gapshift.errors import ContractError, DataError, UnreadableItemError
 from gapshift.schema import AudioPreprocessing
-
-Wave = NDArray[np.float64]
 
 
 def prepare(raw: bytes, preprocessing: AudioPreprocessing) -> NDArray[np.float32]:
@@ -50,18 +48,27 @@ def learn(raws: Iterable[bytes], preprocessing: AudioPreprocessing) -> AudioPrep
 
 
 def log_mel(raw: bytes, preprocessing: AudioPreprocessing) -> NDArray[np.float64]:
-    """log(power + log_floor) in every mel band and frame, before normalisation: (mels, frames).
+    """The logarithm of every mel band in every frame, before normalisation: (mels, frames).
 
     Power is that of the windowed frame's discrete Fourier transform, without any scaling.
-    Raises UnreadableItemError and ContractError as ``prepare`` does.
+    Raises UnreadableItemError and ContractError as ``prepare`` does, and SkippedError where a library is not
+    installed.
     """
-    rate, wave = read_wav(raw)
-    wave = _resample(wave, preprocessing.assumed_rate or rate, preprocessing)
-    analysis = _analysis_of(preprocessing)
-    spectrum = np.fft.rfft(_frames(_fit(wave, preprocessing), preprocessing) * analysis.window)
-    power = spectrum.real**2 + spectrum.imag**2
-    features: NDArray[np.float64] = np.log(analysis.bank @ power.T + preprocessing.log_floor)
-    return features
+    return logarithms(_bands(_wave(raw, preprocessing), preprocessing), preprocessing)
+
+
+def logarithms(bands: NDArray[np.float64], preprocessing: AudioPreprocessing) -> NDArray[np.float64]:
+    """Logarithms of non-negative values, by the declared floor, reference, range and unit.
+
+    ``clamped`` with ``max``, ``decibel`` and a range is librosa's ``power_to_db(ref=np.max, top_db=…)``.
+    """
+    floor, decibels = preprocessing.log_floor, 10 / np.log(10)
+    logs: NDArray[np.float64] = np.log(bands + floor if preprocessing.flooring == "added" else np.maximum(bands, floor))
+    if preprocessing.log_reference == "max":
+        logs -= logs.max()
+    if preprocessing.log_range is not None:
+        logs = np.maximum(logs, logs.max() - preprocessing.log_range / decibels)
+    return logs * decibels if preprocessing.log_unit == "decibel" else logs
 
 
 def frames_of(preprocessing: AudioPreprocessing) -> int:
@@ -81,35 +88,33 @@ def _samples(preprocessing: AudioPreprocessing) -> int:
     return round(preprocessing.duration * preprocessing.sample_rate)
 
 
-def _resample(wave: Wave, rate: int, preprocessing: AudioPreprocessing) -> Wave:
-    """The wave at the contract's rate: ceil(samples * ratio) of them, as librosa counts too."""
-    target = preprocessing.sample_rate
-    if rate == target:
-        return wave
-    from scipy import signal
-
-    shared = gcd(rate, target)
-    up, down = target // shared, rate // shared
-    count = ceil(len(wave) * up / down)
-    if preprocessing.resampler == "polyphase":
-        return np.asarray(signal.resample_poly(wave, up, down), dtype=np.float64)
-    if preprocessing.resampler == "fft":
-        return np.asarray(signal.resample(wave, count), dtype=np.float64)
-    linear: Wave = np.interp(np.arange(count) * (down / up), np.arange(len(wave)), wave)
-    return linear
+def _wave(raw: bytes, preprocessing: AudioPreprocessing) -> Wave:
+    """The recording as it reaches the features, at the contract's rate and length."""
+    rate, wave = read_wav(raw, preprocessing.mono)
+    wave, rate = through_line(recorded(wave, preprocessing), preprocessing.assumed_rate or rate, preprocessing)
+    wave = resampled(wave, rate, preprocessing.sample_rate, preprocessing.resampler)
+    wave = fitted(wave, _samples(preprocessing), preprocessing.alignment)
+    return emphasised(wave, preprocessing.pre_emphasis)
 
 
-def _fit(wave: Wave, preprocessing: AudioPreprocessing) -> Wave:
-    """Cut, or filled with silence, at its end."""
-    wave = wave[: _samples(preprocessing)]
-    return np.pad(wave, (0, _samples(preprocessing) - len(wave)))
+def _bands(wave: Wave, preprocessing: AudioPreprocessing) -> NDArray[np.float64]:
+    """Power or magnitude in every mel band and frame, (mels, frames)."""
+    if preprocessing.feature_library == "librosa":
+        return librosa_bands(wave, preprocessing)
+    analysis = _analysis_of(preprocessing)
+    spectrum = np.fft.rfft(_frames(wave, preprocessing) * analysis.window)
+    power = spectrum.real**2 + spectrum.imag**2
+    bands: NDArray[np.float64] = analysis.bank @ (power if preprocessing.spectrum == "power" else np.sqrt(power)).T
+    return bands
 
 
 def _frames(wave: Wave, preprocessing: AudioPreprocessing) -> Wave:
     """Overlapping frames, shape (frames, window_length); a view."""
     length = preprocessing.window_length
-    if preprocessing.center:
+    if preprocessing.center and preprocessing.frame_padding == "reflect":
         wave = np.pad(wave, length // 2, mode="reflect")
+    elif preprocessing.center:
+        wave = np.pad(wave, length // 2)
     return np.lib.stride_tricks.sliding_window_view(wave, length)[:: preprocessing.hop_length]
 
 
@@ -124,21 +129,19 @@ class _Analysis:
 
 def _analysis_of(preprocessing: AudioPreprocessing) -> _Analysis:
     return _analysis(
-        preprocessing.window == "hann-symmetric",
+        preprocessing.window,
         preprocessing.window_length,
         preprocessing.mels,
         preprocessing.sample_rate,
         preprocessing.mel_scale,
+        preprocessing.mel_norm,
     )
 
 
 @lru_cache(maxsize=64)
-def _analysis(symmetric: bool, length: int, mels: int, sample_rate: int, scale: MelScale) -> _Analysis:
+def _analysis(window: str, length: int, mels: int, sample_rate: int, scale: MelScale, norm: MelNorm) -> _Analysis:
     """What every recording under the same contract shares."""
-    from scipy.signal.windows import hann
-
-    window = np.asarray(hann(length, sym=symmetric), dtype=np.float64)
-    return _Analysis(window, filter_bank(mels, length, sample_rate, scale))
+    return _Analysis(window_of(window, length), filter_bank(mels, length, sample_rate, scale, norm))
 
 
 # ---------------------------------------------------------------------------- learning

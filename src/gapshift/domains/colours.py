@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,12 +58,16 @@ def _to_rgb(matrix: str, value_range: str) -> NDArray[np.float64]:
 
 def _mapped(pixels: NDArray[np.uint8], matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
     """An affine map of each pixel, rounded and clipped once; OpenCV's for bytes rounds its factors too."""
+    import cv2
+
     values: NDArray[np.float32] = cv2.transform(pixels.astype(np.float32), matrix)
     return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
 def _halved(chroma: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Chroma (H, W, 2) as means of 2 x 2 pixels, repeated: what is left of it in 4:2:0; odd edges are doubled first."""
+    import cv2
+
     height, width = chroma.shape[:2]
     even = cv2.copyMakeBorder(np.ascontiguousarray(chroma), 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     half = cv2.resize(even, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)

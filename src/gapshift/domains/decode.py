@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -62,6 +61,8 @@ def _through_jpeg(pixels: NDArray[np.uint8], quality: int, preprocessing: Prepro
         buffer = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=quality)
         return _of_file(buffer.getvalue(), preprocessing)
+    import cv2
+
     picture = pixels if pixels.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:

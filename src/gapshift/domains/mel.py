@@ -1,15 +1,18 @@
-"""Mel scales and filter banks."""
+"""Windows, mel scales and filter banks, ours and librosa's."""
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gapshift.errors import ContractError
+from gapshift.errors import ContractError, SkippedError
+from gapshift.schema import AudioPreprocessing
 
 MelScale = Literal["slaney", "htk"]
+MelNorm = Literal["area", "peak"]
 
 # Auditory Toolbox (Slaney, 1998): linear up to 1 kHz at 3 mel per 200 Hz, then 27 mel per factor of 6.4.
 _LINEAR_HZ = 200 / 3
@@ -40,19 +43,24 @@ def mel_to_hz(mel: NDArray[np.float64], scale: MelScale) -> NDArray[np.float64]:
     return np.where(mel < _BREAK_MEL, mel * _LINEAR_HZ, above)
 
 
-def filter_bank(mels: int, window_length: int, sample_rate: int, scale: MelScale) -> NDArray[np.float64]:
+def filter_bank(
+    mels: int, window_length: int, sample_rate: int, scale: MelScale, norm: MelNorm = "area"
+) -> NDArray[np.float64]:
     """Triangles over the power spectrum, shape (mels, window_length // 2 + 1).
 
     They are linear in Hz between 0 and half the sampling rate, their corners evenly spaced on the
-    mel scale, and of area 1 (Slaney's normalisation) on either scale. Raises ContractError where
-    a triangle falls between two frequencies of the spectrum: it could never hold anything.
+    mel scale, and of ``area`` 1 (Slaney's normalisation) on either scale, or of height 1 (``peak``, as HTK
+    and torchaudio leave them). Raises ContractError where a triangle falls between two frequencies of the
+    spectrum: it could never hold anything.
     """
     top = hz_to_mel(np.array(sample_rate / 2), scale)
     corners = mel_to_hz(np.linspace(0, top, mels + 2), scale)
     frequencies = np.fft.rfftfreq(window_length, 1 / sample_rate)
     left, centre, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     rising, falling = (frequencies - left) / (centre - left), (right - frequencies) / (right - centre)
-    bank: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling)) * 2 / (right - left)
+    bank: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
+    if norm == "area":
+        bank *= 2 / (right - left)
     empty = np.flatnonzero(~bank.any(axis=1))
     if empty.size:
         raise ContractError(
@@ -60,3 +68,47 @@ def filter_bank(mels: int, window_length: int, sample_rate: int, scale: MelScale
             f"holds no frequency ({empty.size} such bands). Take fewer mels or a longer window_length."
         )
     return bank
+
+
+def window_of(name: str, length: int) -> NDArray[np.float64]:
+    """scipy's window of ``length`` samples, by the contract's name of it."""
+    from scipy.signal import windows
+
+    if name == "rectangular":
+        return np.ones(length)
+    shape, form = name.split("-")
+    make = windows.hann if shape == "hann" else windows.hamming
+    return np.asarray(make(length, sym=form == "symmetric"), dtype=np.float64)
+
+
+def librosa_bands(wave: NDArray[np.float64], preprocessing: AudioPreprocessing) -> NDArray[np.float64]:
+    """librosa's ``melspectrogram`` of a wave at the contract's rate, in float32 as ``librosa.load`` gives it.
+
+    Raises ContractError as ``filter_bank`` does and SkippedError where librosa is not installed.
+    """
+    length, mels, rate = preprocessing.window_length, preprocessing.mels, preprocessing.sample_rate
+    filter_bank(mels, length, rate, preprocessing.mel_scale)  # librosa only warns of bands that hold nothing
+    bands = _librosa().feature.melspectrogram(
+        y=wave.astype(np.float32),
+        sr=rate,
+        n_fft=length,
+        hop_length=preprocessing.hop_length,
+        window=window_of(preprocessing.window, length),
+        center=preprocessing.center,
+        pad_mode="reflect" if preprocessing.frame_padding == "reflect" else "constant",
+        power=2.0 if preprocessing.spectrum == "power" else 1.0,
+        n_mels=mels,
+        htk=preprocessing.mel_scale == "htk",
+        norm="slaney" if preprocessing.mel_norm == "area" else None,
+    )
+    return np.asarray(bands, dtype=np.float64)
+
+
+def _librosa() -> ModuleType:
+    try:
+        import librosa
+        import librosa.feature
+    except ImportError as error:
+        raise SkippedError("librosa is not installed here. Install it with `pip install gapshift[audio]`.") from error
+    found: ModuleType = librosa
+    return found

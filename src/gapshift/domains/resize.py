@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,14 +16,15 @@ _PILLOW = {
     "box": Image.Resampling.BOX,
     "hamming": Image.Resampling.HAMMING,
 }
+# OpenCV's names of them: the library is 16 MB that few contracts need, so it is imported where it works.
 _OPENCV = {
-    "nearest": cv2.INTER_NEAREST,
-    "bilinear": cv2.INTER_LINEAR,
-    "bicubic": cv2.INTER_CUBIC,
-    "lanczos": cv2.INTER_LANCZOS4,
-    "area": cv2.INTER_AREA,
-    "linear-exact": cv2.INTER_LINEAR_EXACT,
-    "nearest-exact": cv2.INTER_NEAREST_EXACT,
+    "nearest": "INTER_NEAREST",
+    "bilinear": "INTER_LINEAR",
+    "bicubic": "INTER_CUBIC",
+    "lanczos": "INTER_LANCZOS4",
+    "area": "INTER_AREA",
+    "linear-exact": "INTER_LINEAR_EXACT",
+    "nearest-exact": "INTER_NEAREST_EXACT",
 }
 
 Size = tuple[int, int]
@@ -56,7 +56,10 @@ def _scale(pixels: NDArray[np.uint8], size: Size, how: Resize) -> NDArray[np.uin
 
 
 def _by_opencv(pixels: NDArray[np.uint8], size: Size, how: Resize) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=_OPENCV[how.interpolation]), dtype=np.uint8)
+    import cv2
+
+    kernel = getattr(cv2, _OPENCV[how.interpolation])
+    return np.asarray(cv2.resize(pixels, size[::-1], interpolation=kernel), dtype=np.uint8)
 
 
 def _by_pillow(pixels: NDArray[np.uint8], size: Size, how: Resize) -> NDArray[np.uint8]:

@@ -7,9 +7,13 @@ short text takes some 10 µs either way.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gapshift.domains.base import Text
 from gapshift.errors import ContractError, UnreadableItemError
@@ -17,6 +21,7 @@ from gapshift.schema import SPECIAL_TOKENS, TextPreprocessing
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.pre_tokenizers import PreTokenizer
 
 PAD, UNK, CLS, SEP = range(len(SPECIAL_TOKENS))
 
@@ -46,17 +51,28 @@ def encode(raw: Text, preprocessing: TextPreprocessing) -> Encoded:
     vocabulary and UnreadableItemError for text that is not Unicode.
     """
     tokenizer = tokenizer_of(preprocessing)
-    room = preprocessing.max_length - (1 if raw.second is None else 2)
+    before, between, after = _template(raw, preprocessing)
+    room = preprocessing.max_length - len(before) - len(between) - len(after)
     left = preprocessing.truncation_side == "left"
-    first = _split(tokenizer, raw.first).ids
-    ids = [CLS, *first[_kept(len(first), room, left)]]
-    offsets, kept, passage = [], slice(0, 0), len(ids)
+    first = _split(tokenizer, raw.first, preprocessing)[0]
+    ids = [*before, *first[_kept(len(first), room, left)]]
+    offsets: Offsets = []
+    kept, passage = slice(0, 0), len(ids)
     if raw.second is not None:
-        second = _split(tokenizer, raw.second)
-        offsets, kept, passage = second.offsets, _kept(len(second.ids), room - len(ids) + 1, left), len(ids) + 1
-        ids += [SEP, *second.ids[kept]]
+        second, offsets = _split(tokenizer, raw.second, preprocessing)
+        kept = _kept(len(second), room - len(ids) + len(before), left)
+        passage = len(ids) + len(between)
+        ids += [*between, *second[kept]]
+    ids += after
     start = preprocessing.max_length - len(ids) if preprocessing.padding_side == "left" else 0
     return Encoded(ids, start, start + passage, offsets, kept)
+
+
+def _template(raw: Text, preprocessing: TextPreprocessing) -> tuple[list[int], list[int], list[int]]:
+    """The special tokens before a text, between those of a pair, and at the end."""
+    if preprocessing.template == "bare":
+        return [], [], []
+    return [CLS], [] if raw.second is None else [SEP], [SEP] if preprocessing.template == "closed" else []
 
 
 def _kept(length: int, room: int, left: bool) -> slice:
@@ -64,11 +80,23 @@ def _kept(length: int, room: int, left: bool) -> slice:
     return slice(max(length - room, 0), length) if left else slice(0, min(length, room))
 
 
-def _split(tokenizer: Tokenizer, text: str) -> Any:
+def _split(tokenizer: Tokenizer, text: str, preprocessing: TextPreprocessing) -> tuple[list[int], Offsets]:
+    """The ids of one text as the model knows them, and the characters of each."""
     try:
-        return tokenizer.encode(text, add_special_tokens=False)
+        split = tokenizer.encode(text, add_special_tokens=False)
     except (TypeError, UnicodeEncodeError) as error:
         raise _not_unicode(text) from error
+    ids = list(split.ids)
+    if preprocessing.unknown_rate:
+        ids = [UNK if hit else id_ for id_, hit in zip(ids, _hits(text, len(ids), preprocessing), strict=True)]
+    return ids, split.offsets
+
+
+def _hits(text: str, tokens: int, preprocessing: TextPreprocessing) -> list[bool]:
+    """Which tokens are unknown: by the text alone, and at a higher rate these and others."""
+    entropy = hashlib.sha256(text.encode()).digest()
+    draws = np.random.default_rng(np.frombuffer(entropy, "<u4")).random(tokens)
+    return [bool(hit) for hit in draws < preprocessing.unknown_rate]
 
 
 def _not_unicode(text: object) -> UnreadableItemError:
@@ -88,31 +116,63 @@ def tokenizer_of(preprocessing: TextPreprocessing) -> Tokenizer:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel, WordPiece
 
-    ids = {token: index for index, token in enumerate(preprocessing.vocabulary)}
     model = WordLevel if preprocessing.tokenizer == "word" else WordPiece
-    return with_rules(Tokenizer(model(ids, unk_token=SPECIAL_TOKENS[UNK])), preprocessing)
+    return with_rules(Tokenizer(model(ids_of(preprocessing), unk_token=SPECIAL_TOKENS[UNK])), preprocessing)
+
+
+def ids_of(preprocessing: TextPreprocessing) -> dict[str, int]:
+    """The id of every token that the deployed vocabulary has.
+
+    Of two shares of missing tokens the larger takes what the smaller does, and more.
+    """
+    tokens = preprocessing.vocabulary
+    own = len(tokens) - len(SPECIAL_TOKENS)
+    rarer = sorted(tokens[len(tokens) - own // 2 :], key=lambda token: hashlib.sha256(token.encode()).digest())
+    missing = set(rarer[: ceil(preprocessing.vocabulary_lacks * own)])
+    if preprocessing.vocabulary_ids == "renumbered":
+        tokens = tuple(token for token in tokens if token not in missing)
+    return {token: index for index, token in enumerate(tokens) if token not in missing}
 
 
 def with_rules(tokenizer: Tokenizer, preprocessing: TextPreprocessing) -> Tokenizer:
-    """``tokenizer`` with the declared normalisation, splitting at white space and around punctuation."""
-    from tokenizers import normalizers, pre_tokenizers
+    """``tokenizer`` with the declared normalisation and splitting."""
+    from tokenizers import normalizers
 
-    form, accents = preprocessing.unicode_form, preprocessing.strip_accents
     steps: list[normalizers.Normalizer] = []
-    if form != "none":
-        steps.append(normalizers.NFC() if form == "NFC" else normalizers.NFKC())
-    if accents:  # an accent is a character of its own in decomposed form only
+    if preprocessing.clean_text:
+        steps.append(
+            normalizers.BertNormalizer(
+                clean_text=True, handle_chinese_chars=False, strip_accents=False, lowercase=False
+            )
+        )
+    if preprocessing.unicode_form != "none":
+        steps.append(getattr(normalizers, preprocessing.unicode_form)())
+    if preprocessing.strip_accents:  # an accent is a character of its own in decomposed form only
         steps += [normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()]
     if preprocessing.lowercase:
         steps.append(normalizers.Lowercase())
     tokenizer.normalizer = normalizers.Sequence(steps)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.pre_tokenizer = _splitter(preprocessing)
     return tokenizer
+
+
+def _splitter(preprocessing: TextPreprocessing) -> PreTokenizer:
+    from tokenizers import pre_tokenizers
+
+    match preprocessing.pre_tokenizer:
+        case "bert":
+            return pre_tokenizers.BertPreTokenizer()
+        case "whitespace":
+            return pre_tokenizers.Whitespace()
+        case "whitespace-split":
+            return pre_tokenizers.WhitespaceSplit()
+        case "space":
+            return pre_tokenizers.CharDelimiterSplit(" ")
 
 
 def words(text: str, preprocessing: TextPreprocessing) -> list[str]:
     """The normalised words and punctuation marks of ``text``; needs no vocabulary."""
-    normalizer, splitter = _rules(preprocessing.unicode_form, preprocessing.strip_accents, preprocessing.lowercase)
+    normalizer, splitter = _rules(preprocessing.model_copy(update={"vocabulary": ()}))
     try:
         return [word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))]
     except (TypeError, UnicodeEncodeError) as error:
@@ -120,10 +180,9 @@ def words(text: str, preprocessing: TextPreprocessing) -> list[str]:
 
 
 @lru_cache(maxsize=32)
-def _rules(form: Any, accents: bool, lowercase: bool) -> tuple[Any, Any]:
+def _rules(preprocessing: TextPreprocessing) -> tuple[Any, Any]:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
-    rules = TextPreprocessing(unicode_form=form, strip_accents=accents, lowercase=lowercase)
-    tokenizer = with_rules(Tokenizer(WordLevel({}, unk_token=SPECIAL_TOKENS[UNK])), rules)
+    tokenizer = with_rules(Tokenizer(WordLevel({}, unk_token=SPECIAL_TOKENS[UNK])), preprocessing)
     return tokenizer.normalizer, tokenizer.pre_tokenizer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,13 @@ LARGEST_SAMPLE = 1e15
 """Floating-point samples above it are damage: the power of a window of them still is a number."""
 
 
-def read_wav(raw: bytes) -> tuple[int, NDArray[np.float64]]:
-    """The sampling rate (Hz) and the mean over channels, shape (samples,), full scale = 1.
+Mono = Literal["mean", "left", "sum"]
+
+
+def read_wav(raw: bytes, mono: Mono = "mean") -> tuple[int, NDArray[np.float64]]:
+    """The sampling rate (Hz) and one wave, shape (samples,), full scale = 1.
+
+    Of several channels it is their mean, their sum, or the first one (``left``).
 
     PCM of 8 bits (unsigned) to 64 bits and floating-point samples, RIFF or RIFX, any number of
     channels; floating-point samples stay as they are. Raises UnreadableItemError with the reason
@@ -31,7 +37,7 @@ def read_wav(raw: bytes) -> tuple[int, NDArray[np.float64]]:
         raise DataError(f"Audio items are the bytes of a WAV file, not {type(raw).__name__}.")
     try:
         rate, samples = _samples(raw)
-        return rate, _wave(samples)
+        return rate, _wave(samples, mono)
     except Exception as error:
         raise UnreadableItemError(f"scipy cannot read it as WAV ({len(raw)} bytes): {error}") from error
 
@@ -47,7 +53,7 @@ def _samples(raw: bytes) -> tuple[int, NDArray[np.generic]]:
     return int(rate), samples
 
 
-def _wave(samples: NDArray[np.generic]) -> NDArray[np.float64]:
+def _wave(samples: NDArray[np.generic], mono: Mono) -> NDArray[np.float64]:
     wave = samples.astype(np.float64)
     if samples.dtype == np.uint8:
         wave = (wave - 128) / 128
@@ -55,7 +61,12 @@ def _wave(samples: NDArray[np.generic]) -> NDArray[np.float64]:
         wave /= 2.0 ** (8 * samples.dtype.itemsize - 1)
     if not np.all(np.abs(wave) < LARGEST_SAMPLE):
         raise ValueError("some of its samples are not finite numbers, or absurdly large")
-    return wave if wave.ndim == 1 else wave.mean(axis=1)
+    if wave.ndim == 1:
+        return wave
+    if mono == "left":
+        return wave[:, 0]
+    mixed: NDArray[np.float64] = wave.mean(axis=1) if mono == "mean" else wave.sum(axis=1)
+    return mixed
 
 
 # ------------------------------------------------------------------------------ chunks

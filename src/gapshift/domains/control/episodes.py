@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from gapshift.domains.base import Episode
 from gapshift.domains.control.physics import ControlTask
 from gapshift.domains.control.sensors import Sensors
-from gapshift.domains.control.simulation import CHANCE, Simulation, stream, task_of
+from gapshift.domains.control.simulation import CHANCE, SLIPS, Simulation, stream, task_of
+from gapshift.domains.services import NO_SERVICE
 from gapshift.errors import EvaluationError
 from gapshift.records import Records
-from gapshift.schema import ControlPreprocessing, Item
+from gapshift.schema import ControlPreprocessing, Item, Service
 
 Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
 
@@ -69,10 +70,12 @@ def rollout(
     preprocessing: ControlPreprocessing,
     batch: int = BATCH,
     most: int | None = None,
+    service: Service = NO_SERVICE,
 ) -> Rollout:
     """Drive every episode to its end by ``predict``, which gets at most ``batch`` inputs a call.
 
-    Episodes that last longer than ``most`` steps, where it is given, are left there, unsolved.
+    Episodes that last longer than ``most`` steps, where it is given, are left there, unsolved. Readings come
+    through ``service``.
 
     Raises DataError for episodes of several tasks, SettingsError where offset or scale are not
     settled, EvaluationError for outputs that are not (n, actions).
@@ -80,7 +83,7 @@ def rollout(
     parts = []
     for some in _slabs(episodes):
         simulation = Simulation(some)
-        pilot = _Pilot(some, simulation, predict, preprocessing, batch)
+        pilot = _Pilot(some, simulation, predict, preprocessing, batch, service)
         parts.append(_driven(simulation, pilot.act, most, pilot.gaps))
     return _joined(parts)
 
@@ -92,13 +95,17 @@ def answer_episodes(
     preprocessing: ControlPreprocessing,
     batch: int = BATCH,
 ) -> Records:
+    """Records of one controller (``episode_records``). No items give no records. Raises as ``rollout``."""
+    return episode_records(items, rollout(episodes, predict, preprocessing, batch) if len(episodes) else _joined([]))
+
+
+def episode_records(items: Sequence[Item], done: Rollout) -> Records:
     """Records of one controller: an item's prediction is its episode's outcome, 1 solved or 0.
 
     Confidence is NaN, ``score`` and ``gap`` are those of the rollout: where one decision was a tie,
     rounding alone can turn it and all that follows. A non-finite logit makes the item wrong, status
-    ``nan_output``, prediction -1, gap NaN. No items give no records. Raises as ``rollout``.
+    ``nan_output``, prediction -1, gap NaN.
     """
-    done = rollout(episodes, predict, preprocessing, batch) if len(episodes) else _joined([])
     right = done.solved & done.finite
     return Records(
         item_id=np.array([item.id for item in items], dtype=np.str_),
@@ -139,10 +146,12 @@ def action_disagreement(
     other: Predict,
     other_preprocessing: ControlPreprocessing,
     batch: int = BATCH,
+    other_service: Service = NO_SERVICE,
 ) -> float:
     """Open loop: the share of steps at which ``other`` acts differently from ``reference``.
 
-    The reference drives; both are asked along its trajectory, each with its own preprocessing.
+    The reference drives; both are asked along its trajectory, each with its own preprocessing, and the other
+    through ``other_service``.
     A step at which the other gives no action (a non-finite logit) counts as different. NaN
     where the reference takes no step at all. Raises as ``rollout``.
     """
@@ -150,7 +159,7 @@ def action_disagreement(
     for some in _slabs(episodes):
         simulation = Simulation(some)
         driver = _Pilot(some, simulation, reference, reference_preprocessing, batch)
-        passenger = _Pilot(some, simulation, other, other_preprocessing, batch)
+        passenger = _Pilot(some, simulation, other, other_preprocessing, batch, other_service)
         while len(simulation.live):
             actions, others = driver.act(), passenger.act()
             acted = actions != _NO_ACTION
@@ -187,11 +196,13 @@ class _Pilot:
         predict: Predict,
         preprocessing: ControlPreprocessing,
         batch: int,
+        service: Service = NO_SERVICE,
     ) -> None:
         self._simulation, self._predict, self._batch = simulation, predict, batch
-        self._sensors = Sensors(episodes, simulation.observations, preprocessing)
+        self._sensors = Sensors(episodes, simulation.observations, preprocessing, service)
         self._repeat = preprocessing.action_repeat
         self._held = np.full(len(episodes), _NO_ACTION, dtype=np.intp)
+        self._slips = _slips(episodes, simulation.task, preprocessing.action_noise)
         self._closest = np.full(len(episodes), np.inf)
         self._low, self._high = np.full(len(episodes), np.inf), np.full(len(episodes), -np.inf)
 
@@ -204,16 +215,23 @@ class _Pilot:
         return shares
 
     def act(self) -> NDArray[np.intp]:
-        """An action for each live episode, -1 where a logit is not finite."""
+        """What is done in each live episode, -1 where a logit is not finite; the last one where no reading came."""
         live, time = self._simulation.live, self._simulation.time
         if time % self._repeat == 0:
-            inputs = self._sensors.window(live, time)
-            starts = range(0, len(live), self._batch)
-            logits = np.concatenate([self._asked(inputs[s : s + self._batch]) for s in starts])
-            finite = np.isfinite(logits).all(axis=1)
-            self._held[live] = np.where(finite, logits.argmax(axis=1), _NO_ACTION)
-            self._note(live[finite], logits[finite])
-        return self._held[live]
+            self._decide(live[~self._sensors.silent(live, time)], time)
+        held, slips = self._held[live], self._slips[time, live]
+        return np.where((held != _NO_ACTION) & (slips != _NO_ACTION), slips, held)
+
+    def _decide(self, rows: NDArray[np.intp], time: int) -> None:
+        """Ask for the action that these episodes take from now on."""
+        if not len(rows):
+            return
+        inputs = self._sensors.window(rows, time)
+        starts = range(0, len(rows), self._batch)
+        logits = np.concatenate([self._asked(inputs[s : s + self._batch]) for s in starts])
+        finite = np.isfinite(logits).all(axis=1)
+        self._held[rows] = np.where(finite, logits.argmax(axis=1), _NO_ACTION)
+        self._note(rows[finite], logits[finite])
 
     def _note(self, live: NDArray[np.intp], logits: NDArray[Any]) -> None:
         """Remember how close the closest decision was, and how far the logits reach."""
@@ -232,6 +250,20 @@ class _Pilot:
                 f"{', '.join(self._simulation.task.actions)}. Check model.output in the contract."
             )
         return logits
+
+
+def _slips(episodes: Sequence[Episode], task: ControlTask, rate: float) -> NDArray[np.intp]:
+    """The random actions that an actuator does instead, (horizon, n); -1 where it does as it is told.
+
+    A higher rate has those of a lower one and more.
+    """
+    slips = np.full((task.horizon, len(episodes)), _NO_ACTION, dtype=np.intp)
+    if rate:
+        for row, episode in enumerate(episodes):
+            rng = stream(episode, SLIPS)
+            hit, drawn = rng.random(task.horizon) < rate, rng.integers(len(task.actions), size=task.horizon)
+            slips[hit, row] = drawn[hit]
+    return slips
 
 
 def _advance(simulation: Simulation, actions: NDArray[np.intp]) -> None:

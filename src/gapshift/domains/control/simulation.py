@@ -11,8 +11,8 @@ from gapshift.domains.base import Episode
 from gapshift.domains.control.physics import ControlTask, control_task
 from gapshift.errors import DataError
 
-NOISE, DROPS, CHANCE = 0, 1, 2
-"""The streams of an episode's seed: physical noise, lost readings, random actions."""
+NOISE, DROPS, CHANCE, SLIPS = 0, 1, 2, 3
+"""The streams of an episode's seed: physical noise, lost readings, a random policy, an actuator's random actions."""
 ALMOST = 0.999
 """The most that an unsolved episode scores: 1 is for solved ones alone."""
 

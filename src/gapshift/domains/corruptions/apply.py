@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gapshift.domains.base import Dataset, Episode, Raw, RawImage, Text
-from gapshift.domains.corruptions import audio, control, text, vision
-from gapshift.domains.corruptions.base import stream
+from gapshift.domains.corruptions import audio, control, text
+from gapshift.domains.corruptions.base import Family, stream
 from gapshift.domains.decode import decode
 from gapshift.domains.prepare import prepare
 from gapshift.domains.wav import read_wav
 from gapshift.errors import DataError, UnreadableItemError
 from gapshift.schema import AnyPreprocessing, AudioPreprocessing, Preprocessing, Shift
 
-IMAGES = {family.name: family for family in vision.FAMILIES}
 TEXTS = {family.name: family for family in text.FAMILIES}
 SOUNDS = {family.name: family for family in audio.FAMILIES}
 EPISODES = {family.name: family for family in control.FAMILIES}
-"""Every family by its name, one table a domain; ``schema.CORRUPTIONS`` lists the same names."""
+"""Every family by its name, one table a domain (``schema.CORRUPTIONS`` lists the same names); images' families need
+OpenCV, which is imported with them."""
 
 
 def corrupted(dataset: Dataset, shift: Shift, preprocessing: AnyPreprocessing) -> Dataset:
@@ -67,13 +68,21 @@ def corrupt(raw: Raw, item_id: str, shift: Shift, preprocessing: AnyPreprocessin
     if isinstance(raw, Episode) and name in EPISODES:
         return EPISODES[name].apply(raw, severity, rng)
     if isinstance(raw, bytes) and isinstance(preprocessing, AudioPreprocessing) and name in SOUNDS:
-        return _wav(SOUNDS[name].apply(audio.Sound(*read_wav(raw)), severity, rng))
-    if isinstance(raw, (bytes, np.ndarray)) and isinstance(preprocessing, Preprocessing) and name in IMAGES:
-        return IMAGES[name].apply(_pixels(raw, preprocessing), severity, rng)
+        return _wav(SOUNDS[name].apply(audio.Sound(*read_wav(raw, preprocessing.mono)), severity, rng))
+    if isinstance(raw, (bytes, np.ndarray)) and isinstance(preprocessing, Preprocessing) and name in images():
+        return images()[name].apply(_pixels(raw, preprocessing), severity, rng)
     raise DataError(
         f"No corruption {name!r} of item {item_id!r}: {type(raw).__name__} for {type(preprocessing).__name__}. "
         "Give a corruption of the data's own domain (schema.CORRUPTIONS lists them)."
     )
+
+
+@cache
+def images() -> dict[str, Family[NDArray[np.uint8]]]:
+    """Images' families by name."""
+    from gapshift.domains.corruptions import vision
+
+    return {family.name: family for family in vision.FAMILIES}
 
 
 def _pixels(raw: RawImage, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -13,16 +13,23 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from gapshift.domains.decoders import ffmpeg, opencv, pillow, turbojpeg
+from gapshift.domains.decoders import ffmpeg, pillow, turbojpeg
 from gapshift.schema import Preprocessing
 
 Decoder = Callable[[bytes, Preprocessing], NDArray[np.uint8]]
+
+
+def _opencv(content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    from gapshift.domains.decoders import opencv  # its library is 16 MB that few contracts need
+
+    return opencv.decode(content, preprocessing)
+
 
 DECODERS: Mapping[str, Decoder] = MappingProxyType(
     {
         "pillow": pillow.decode,
         "pillow-draft": pillow.decode,
-        "opencv": opencv.decode,
+        "opencv": _opencv,
         "pyav": ffmpeg.decode,
         "simplejpeg": turbojpeg.decode,
     }
