@@ -13,25 +13,37 @@ from gapshift.schema import Execution, Precision, Runtime
 
 _HINTS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 _RECURRENT = ("LSTM", "GRU", "RNN", "RNNSeq", "RNNCell", "LSTMSequence", "GRUSequence")
-_NODE_FORMATS = {"int8-dynamic": "int8", "int8-qdq": "int8", "bfloat16-emulated": "float32"}
+_EMULATED = "-emulated"
+_NODE_FORMATS = {"int8-dynamic": "int8", "int8-qdq": "int8", "int16x8-qdq": "int16x8"}
+"""The format of compute nodes that a requested one stands for, where the words differ."""
 
 
-def truth(session: Session, variant_path: Path, precision: Precision, runtime: Runtime) -> Execution:
+def truth(
+    session: Session, variant_path: Path, precision: Precision, runtime: Runtime, *, rounds: bool = False
+) -> Execution:
     """What an open session runs, beside what ``precision`` and ``runtime`` ask for.
 
     ``matches`` is False when a node that the file holds in the requested format runs in
     another, when an emulation's roundings were optimised away, or when compute nodes
-    run on a provider other than the asked one. With format float32 a file that holds
-    other formats is run as given, and OpenVINO without a hint chooses for itself:
-    nothing was asked for there, so that both match, whatever ran being named.
+    run on a provider other than the asked one. A quantised format asks for its integer
+    arithmetic: what ran in float between DequantizeLinear and QuantizeLinear does not
+    match. A weight-only format and an emulation ask for float32 arithmetic, on rounded
+    weights and on rounded values. With format float32 a file that holds other formats is
+    run as given, and OpenVINO without a hint chooses for itself: nothing was asked for
+    there, so that both match, whatever ran being named. ``rounds`` says that the file was
+    rewritten to round somewhere, which a runtime may optimise away too.
     """
     model = read_model(variant_path)
     graph, stored = session.executed(), Counter(form for _, form in stored_nodes(model))
     requested, matches = _request(precision, runtime, stored, graph)
     executed = _summary(graph.formats()) + _recurrent(precision, graph)
-    if precision.format == "bfloat16-emulated":
-        kept = _kept(graph, roundings(model))
-        matches, executed = matches and kept == "bfloat16 rounding", f"{executed} arithmetic, {kept}"
+    if precision.format.endswith(_EMULATED):
+        form, asked = precision.format.removesuffix(_EMULATED), roundings(model)
+        matches = matches and graph.roundings >= asked
+        executed = f"{executed} arithmetic, {_kept(form, graph.roundings, asked)}"
+    elif rounds and graph.roundings < (asked := roundings(model)):
+        matches = False
+        executed += f", {graph.roundings} of {asked} roundings of the rewritten graph"
     if graph.strays:
         matches = False
         executed += "".join(f", {count} nodes on {name}" for name, count in sorted(graph.strays.items()))
@@ -43,7 +55,7 @@ def truth(session: Session, variant_path: Path, precision: Precision, runtime: R
         requested=requested,
         executed=executed,
         matches=matches,
-        versions=versions("gapshift", "onnxruntime", "onnx", "openvino", "numpy"),
+        versions=versions("gapshift", "onnxruntime", "onnx", "openvino", "opencv", "torch", "numpy"),
         cpu_flags=cpu_flags(),
         settings=runtime.model_dump(mode="json") | {"fixed_batch": session.fixed_batch} | dict(graph.notes),
     )
@@ -51,6 +63,8 @@ def truth(session: Session, variant_path: Path, precision: Precision, runtime: R
 
 def _request(precision: Precision, runtime: Runtime, stored: Counter[str], graph: ExecutedGraph) -> tuple[str, bool]:
     """The format asked for, and whether every node that could run in it does."""
+    if precision.format == "int4-weights" or precision.format.endswith(_EMULATED):
+        return precision.format, _in_float32(graph.formats())
     if precision.format != "float32":
         return precision.format, _ran(graph.formats(), stored, _NODE_FORMATS.get(precision.format, precision.format))
     if set(stored) - {"float32"}:
@@ -72,10 +86,13 @@ def _ran(executed: Counter[str], stored: Counter[str], wanted: str) -> bool:
     return stored[wanted] > 0 and executed[wanted] > 0 and others <= stored.total() - stored[wanted]
 
 
-def _kept(graph: ExecutedGraph, asked: int) -> str:
-    if graph.roundings >= asked:
-        return "bfloat16 rounding"
-    return f"{graph.roundings} of {asked} bfloat16 roundings"
+def _in_float32(executed: Counter[str]) -> bool:
+    """Whether all arithmetic is float32, whatever its weights are stored in."""
+    return executed.total() > 0 and all(form.split(" with ")[0] == "float32" for form in executed)
+
+
+def _kept(form: str, found: int, asked: int) -> str:
+    return f"{form} rounding" if found >= asked else f"{found} of {asked} {form} roundings"
 
 
 def _summary(formats: Counter[str]) -> str:
@@ -89,7 +106,8 @@ def _summary(formats: Counter[str]) -> str:
 
 def _recurrent(precision: Precision, graph: ExecutedGraph) -> str:
     """Names recurrent operators that the format left out: one of them is most of a network's work."""
-    wanted = _NODE_FORMATS.get(precision.format, precision.format)
+    emulated = precision.format.endswith(_EMULATED)
+    wanted = "float32" if emulated else _NODE_FORMATS.get(precision.format, precision.format)
     left = sorted({(name, form) for name, form in graph.nodes if name in _RECURRENT and form != wanted})
     return "".join(f", {name} in {form}" for name, form in left if len(graph.formats()) > 1)
 

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from gapshift.errors import EvaluationError, GapshiftError, NotApplicableError
-from gapshift.export.emulate import emulate_bfloat16
+from gapshift.export.emulate import emulate
+from gapshift.export.formats import CAST_TO
+from gapshift.export.half import to_bfloat16, to_float16
 from gapshift.export.model_file import read_model
 from gapshift.export.quantize import quantize_dynamic, quantize_static
+from gapshift.export.weights import quantize_weights
 from gapshift.records import atomic_path
 from gapshift.schema import Precision
 
@@ -28,9 +31,9 @@ def variant(
     """Write ``model`` in ``precision`` to ``out``, atomically.
 
     ``calibration`` yields input batches (n, ...) as the model takes them, token ids as whole
-    numbers; only ``int8-qdq`` reads it. Raises EvaluationError when the conversion fails, changes
-    nothing or lacks calibration batches, NotApplicableError where a model of this kind cannot
-    be had in this format, ModelFileError when ``model`` cannot be read.
+    numbers; only the formats of ``CALIBRATED_FORMATS`` read it. Raises EvaluationError when the
+    conversion fails, changes nothing or lacks calibration batches, NotApplicableError where a
+    model of this kind cannot be had in this format, ModelFileError when ``model`` cannot be read.
     """
     source = read_model(model)
     try:
@@ -60,20 +63,28 @@ def _convert(
         case "float32":
             return lambda model: model
         case "float16":
-            return _float16
-        case "bfloat16-emulated":
-            return emulate_bfloat16
+            return lambda model: to_float16(model, precision.keep_float32)
+        case "bfloat16":
+            return lambda model: to_bfloat16(model, precision.keep_float32)
         case "int8-dynamic":
             return lambda model: quantize_dynamic(model, precision.per_channel)
-        case "int8-qdq":
+        case "int8-qdq" | "int16x8-qdq":
             return lambda model: quantize_static(model, precision, calibration, input_name)
+        case "int4-weights":
+            return quantize_weights
+        case emulated:
+            return lambda model: emulate(model, emulated.removesuffix("-emulated"))
 
 
 _STORED_AS: dict[str, tuple[int, ...]] = {
     "float16": (TensorProto.FLOAT16,),
-    "bfloat16-emulated": (TensorProto.BFLOAT16,),
+    "bfloat16": (TensorProto.BFLOAT16,),
     "int8-dynamic": (TensorProto.INT8, TensorProto.UINT8),
     "int8-qdq": (TensorProto.INT8, TensorProto.UINT8),
+    "int16x8-qdq": (TensorProto.UINT16,),
+    "int4-weights": (TensorProto.INT4, TensorProto.UINT8),
+    "tf32-emulated": (TensorProto.DOUBLE,),
+    **{f"{form}-emulated": (number,) for form, number in CAST_TO.items()},
 }
 
 
@@ -88,15 +99,6 @@ def _require_format(precision: Precision, converted: onnx.ModelProto) -> None:
             "the converter left every operator in its old format, since it has none that it can convert. "
             "Leave environments of this format out."
         )
-
-
-def _float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)  # the converter works in place
-    converted: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True)
-    return converted
 
 
 def _finished(converted: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:

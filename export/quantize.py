@@ -2,7 +2,8 @@
 
 Static: uint8 activations and int8 weights between QuantizeLinear/DequantizeLinear
 pairs, the mix that ONNX Runtime fuses to integer kernels everywhere (int8 activations
-fused 9 of 21 convolutions). Dynamic: uint8 weights (int8 ones run five times slower).
+fused 9 of 21 convolutions); or uint16 activations, for which its CPU provider has no
+integer kernels. Dynamic: uint8 weights (int8 ones run five times slower).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from gapshift.errors import EvaluationError
 from gapshift.export.emulate import require_matrix_operator
+from gapshift.export.opset import at_opset
 from gapshift.schema import Precision
 
 # The library's own default for entropy is 128 bins over 128 levels: a single candidate
@@ -32,6 +34,8 @@ _CALIBRATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "percentile": ("Percentile", {"num_bins": 2048, "percentile": 99.99}),
 }
 
+_INT16_OPSET = 21
+"""From here on QuantizeLinear gives 16 bits."""
 _MASK = -1e4
 """Values from here down stand for minus infinity."""
 _ELEMENTWISE = frozenset(["Where", "Add", "Sub", "Mul", "Min", "Max", "Cast", "Identity"])
@@ -43,7 +47,7 @@ def quantize_dynamic(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelPro
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization import quantize_dynamic as quantize
 
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         prepared, out = _prepared(model, Path(folder)), Path(folder) / "out.onnx"
         quantize(prepared, out, per_channel=per_channel, weight_type=QuantType.QUInt8)
         return onnx.load(str(out))
@@ -59,12 +63,15 @@ def quantize_static(
     EvaluationError where there are no batches, they are not finite or differ in length.
     """
     require_matrix_operator(model)
+    wide = precision.format == "int16x8-qdq"
+    if wide:
+        model = at_opset(model, _INT16_OPSET, "16-bit activations exist")
     batches = _batches(model, calibration, input_name)
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         operators = sorted({*QLinearOpsRegistry, *QDQRegistry})
         prepared = _prepared(model, Path(folder))
         ranges = _ranges(prepared, operators, precision, ({input_name: batch} for batch in batches))
@@ -74,7 +81,7 @@ def quantize_static(
             precision.per_channel,
             False,  # reduce_range
             QuantType.QInt8,
-            QuantType.QUInt8,
+            QuantType.QUInt16 if wide else QuantType.QUInt8,
             ranges,
             [],  # nodes to quantise: all
             [*_of_shapes_alone(source.graph, input_name), *_masking(source.graph)],  # nodes to leave out
@@ -162,8 +169,8 @@ def _batches(model: onnx.ModelProto, calibration: Iterable[NDArray[Any]] | None,
     batches = [batch for batch in batches if len(batch)]
     if not batches:
         raise EvaluationError(
-            "static int8 needs calibration batches and got none. Give items to calibrate on (--calibration-data), "
-            "or use int8-dynamic, which needs none."
+            "static quantisation needs calibration batches and got none. Give items to calibrate on "
+            "(--calibration-data), or use int8-dynamic, which needs none."
         )
     if not all(np.isfinite(batch).all() for batch in batches):
         raise EvaluationError("the calibration batches hold values that are not finite. Check their preprocessing.")
@@ -197,8 +204,8 @@ def _fixed_batch(takes: onnx.TypeProto.Tensor) -> int | None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantiser prints progress and logs hints to the root logger."""
+def quiet() -> Iterator[None]:
+    """The library's quantisers print progress and log hints to the root logger."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

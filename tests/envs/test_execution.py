@@ -17,11 +17,13 @@ from gapshift.envs.runtimes.graph import ExecutedGraph, executed_nodes, stored_n
 from gapshift.envs.runtimes.onnxruntime import OnnxRuntimeSession
 from gapshift.envs.runtimes.scripted import ScriptedSession
 from gapshift.errors import SkippedError
+from gapshift.export.formats import EMULATED
 from gapshift.export.precision import variant
 from gapshift.schema import Contract, Execution, Precision, Runtime
 
 CALIBRATION = [np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)]
 REFERENCE = Runtime(engine="onnx-reference")
+LEVELS = ["all", "extended", "basic", "disabled"]
 
 
 def openvino(hint: str | None) -> Runtime:
@@ -53,7 +55,7 @@ def _said(execution: Execution) -> tuple[str, str, bool]:
 # ----------------------------------------------------------------------- ONNX Runtime
 
 
-@pytest.mark.parametrize("optimization", ["all", "extended", "basic", "disabled"])
+@pytest.mark.parametrize("optimization", LEVELS)
 def test_float32_is_float32(optimization: str, model: tuple[Path, Contract]) -> None:
     execution = _truth(model, Precision(), Runtime.model_validate({"optimization": optimization}))
     assert _said(execution) == ("float32", "float32", True)
@@ -76,7 +78,7 @@ def test_qdq_is_fused_to_integer_kernels(model: tuple[Path, Contract]) -> None:
 
 def test_qdq_without_optimisation_runs_in_float32(model: tuple[Path, Contract]) -> None:
     execution = _truth(model, Precision(format="int8-qdq"), Runtime(optimization="disabled"))
-    assert _said(execution) == ("int8-qdq", "float32", False)
+    assert _said(execution) == ("int8-qdq", "float32 with int8 weights and activations", False)
 
 
 def test_qdq_that_fuses_in_part_says_how_many(model: tuple[Path, Contract]) -> None:
@@ -86,7 +88,11 @@ def test_qdq_that_fuses_in_part_says_how_many(model: tuple[Path, Contract]) -> N
     _cut_quantizer_behind(path, "conv1")
     with open_runtime(Runtime(), path, model[1]) as session:
         execution = truth(session, path, Precision(format="int8-qdq"), Runtime())
-    assert _said(execution) == ("int8-qdq", "int8 2 of 3 nodes, float32 1 of 3", False)
+    assert _said(execution) == (
+        "int8-qdq",
+        "int8 2 of 3 nodes, float32 with int8 weights and activations 1 of 3",
+        False,
+    )
 
 
 def _cut_quantizer_behind(path: Path, conv: str) -> None:
@@ -113,10 +119,53 @@ def test_dynamic_int8(model: tuple[Path, Contract]) -> None:
     assert execution.dtypes["ConvInteger"] == {"int8": 2}
 
 
-@pytest.mark.parametrize("runtime", [Runtime(), Runtime(optimization="disabled"), REFERENCE])
-def test_emulated_bfloat16_says_that_it_is_an_emulation(runtime: Runtime, model: tuple[Path, Contract]) -> None:
-    execution = _truth(model, Precision(format="bfloat16-emulated"), runtime)
-    assert _said(execution) == ("bfloat16-emulated", "float32 arithmetic, bfloat16 rounding", True)
+EVERYWHERE = [*(Runtime.model_validate({"optimization": level}) for level in LEVELS), REFERENCE]
+
+
+@pytest.mark.parametrize("runtime", EVERYWHERE, ids=lambda runtime: f"{runtime.engine}-{runtime.optimization}")
+@pytest.mark.parametrize("form", EMULATED)
+def test_an_emulation_says_so_and_keeps_its_roundings(
+    form: str, runtime: Runtime, model: tuple[Path, Contract]
+) -> None:
+    execution = _truth(model, Precision.model_validate({"format": f"{form}-emulated"}), runtime)
+    assert _said(execution) == (f"{form}-emulated", f"float32 arithmetic, {form} rounding", True)
+
+
+@pytest.mark.parametrize("optimization", LEVELS)
+def test_int4_weights_are_asked_for_with_float32_arithmetic(optimization: str, model: tuple[Path, Contract]) -> None:
+    runtime = Runtime.model_validate({"optimization": optimization})
+    execution = _truth(model, Precision(format="int4-weights"), runtime)
+    assert _said(execution) == ("int4-weights", "float32 with int4 weights", True)
+    assert {form for counts in execution.dtypes.values() for form in counts} == {"float32 with int4 weights"}
+
+
+def test_a_packed_product_that_rounds_its_activations_is_no_weight_only_one(model: tuple[Path, Contract]) -> None:
+    """ONNX Runtime's own fusion of DequantizeLinear and MatMul asks for accuracy level 4, which is int8."""
+    nodes = [helper.make_node("MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", accuracy_level=4, bits=4)]
+    value = helper.make_tensor_value_info
+    floats = [value("x", TensorProto.FLOAT, [2, 2])], [value("y", TensorProto.FLOAT, [2, 2])]
+    formats = executed_nodes(helper.make_model(helper.make_graph(nodes, "g", *floats)))
+    assert formats == (("MatMulNBits", "int8 with int4 weights"),)
+    with ScriptedSession([[0.0]]) as session:
+        session_graph = ExecutedGraph(formats, {"CPUExecutionProvider": 1})
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(ScriptedSession, "_executed", lambda _: session_graph)
+            execution = truth(session, model[0], Precision(format="int4-weights"), Runtime())
+    assert _said(execution) == ("int4-weights", "int8 with int4 weights", False)
+
+
+def test_sixteen_bit_activations_run_in_float_between_their_pairs(model: tuple[Path, Contract]) -> None:
+    for optimization in LEVELS:
+        runtime = Runtime.model_validate({"optimization": optimization})
+        execution = _truth(model, Precision(format="int16x8-qdq"), runtime)
+        assert _said(execution) == ("int16x8-qdq", "float32 with int8 weights and int16 activations", False)
+
+
+def test_float16_with_kept_operators_asks_for_the_rest(model: tuple[Path, Contract]) -> None:
+    precision = Precision(format="float16", keep_float32=("Gemm",))
+    execution = _truth(model, precision, REFERENCE)
+    assert _said(execution) == ("float16", "float16 2 of 3 nodes, float32 1 of 3", True)
+    assert _said(_truth(model, precision, Runtime())) == ("float16", "float32", False)
 
 
 def test_emulation_of_weights_behind_an_identity(model: tuple[Path, Contract]) -> None:
@@ -207,6 +256,20 @@ def test_openvino_runs_dynamic_int8_in_float32(model: tuple[Path, Contract]) -> 
     assert _said(_truth(model, Precision(format="int8-dynamic"), openvino("f32"))) == ("int8-dynamic", "float32", False)
 
 
+def test_openvino_runs_a_bfloat16_file_as_its_processor_can(model: tuple[Path, Contract]) -> None:
+    """Without bfloat16 instructions it runs in float32, and that is what is said."""
+    execution = _truth(model, Precision(format="bfloat16"), openvino("bf16"))
+    assert (execution.requested, execution.matches) == ("bfloat16", execution.executed == "bfloat16")
+    bf16 = {"avx512_bf16", "amx_bf16"} & set(execution.cpu_flags)
+    assert execution.executed == ("bfloat16" if bf16 else "float32")
+
+
+def test_openvino_default_runs_float32_files_in_what_it_chooses_and_int4_must_not(model: tuple[Path, Contract]) -> None:
+    """Weight-only asks for float32 arithmetic; the default's bfloat16 is another thing."""
+    execution = _truth(model, Precision(format="int4-weights"), openvino(None))
+    assert execution.matches == (execution.executed == "float32")
+
+
 def test_openvino_does_not_keep_the_emulation(model: tuple[Path, Contract]) -> None:
     execution = _truth(model, Precision(format="bfloat16-emulated"), openvino("f32"))
     assert _said(execution) == ("bfloat16-emulated", "float32 arithmetic, 0 of 6 bfloat16 roundings", False)
@@ -215,12 +278,20 @@ def test_openvino_does_not_keep_the_emulation(model: tuple[Path, Contract]) -> N
 # -------------------------------------------------------------------------- reference
 
 
+def test_reference_evaluator_runs_bfloat16(model: tuple[Path, Contract]) -> None:
+    assert _said(_truth(model, Precision(format="bfloat16"), REFERENCE)) == ("bfloat16", "bfloat16", True)
+
+
 def test_reference_evaluator_runs_float16(model: tuple[Path, Contract]) -> None:
     assert _said(_truth(model, Precision(format="float16"), REFERENCE)) == ("float16", "float16", True)
 
 
 def test_reference_evaluator_runs_qdq_in_float32(model: tuple[Path, Contract]) -> None:
-    assert _said(_truth(model, Precision(format="int8-qdq"), REFERENCE)) == ("int8-qdq", "float32", False)
+    assert _said(_truth(model, Precision(format="int8-qdq"), REFERENCE)) == (
+        "int8-qdq",
+        "float32 with int8 weights and activations",
+        False,
+    )
 
 
 def test_no_compute_node_is_no_match_for_a_format(model: tuple[Path, Contract]) -> None:
@@ -264,4 +335,24 @@ def test_weights_alone_between_quantizers_are_not_int8() -> None:
             numpy_helper.from_array(np.array(1, np.float32), "scale"),
         ],
     )
-    assert stored_nodes(helper.make_model(graph)) == (("MatMul", "float32"),)
+    assert stored_nodes(helper.make_model(graph)) == (("MatMul", "float32 with int8 weights"),)
+
+
+def test_products_of_two_activations_have_no_weights() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("Transpose", ["d"], ["t"]),
+        helper.make_node("MatMul", ["d", "t"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, [2, 2])],
+        [value("y", TensorProto.FLOAT, [2, 2])],
+        [numpy_helper.from_array(np.float32(1), "scale"), numpy_helper.from_array(np.uint16(0), "zero")],
+    )
+    model = helper.make_model(graph)
+    assert executed_nodes(model) == (("MatMul", "float32 with int16 activations"),)
+    assert stored_nodes(model) == (("MatMul", "int16x8"),)
