@@ -5,17 +5,19 @@ The public methods validate, then call the member's; members are final.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gapshift.domains.services import Rows
 from gapshift.envs.runtimes.graph import ExecutedGraph
-from gapshift.errors import ContractError, EvaluationError, GapshiftError
+from gapshift.errors import ContractError, EvaluationError, GapshiftError, SkippedError
 from gapshift.export.model_file import TensorDescription, describe
 from gapshift.schema import Contract, Domain, OutputKind, Runtime
 
@@ -38,7 +40,7 @@ class Interface:
         """The only batch size that the model takes, or None where any will do."""
         return self.input.shape[0] if self.input is not None and self.input.shape else None
 
-    def misfit(self, batch: NDArray[Any]) -> str | None:
+    def misfit(self, batch: Rows) -> str | None:
         """Why a batch of inputs cannot be given to the model; None where it can."""
         takes = self.input
         if takes is None:
@@ -85,6 +87,7 @@ def interface_of(model: Path, contract: Contract) -> Interface:
     )
 
 
+_REMEDY = "Leave this runtime or format out, or export the model with operators that it has."
 _SHAPED_BY: dict[Domain, str] = {
     "vision": "preprocessing.resize.size, layout and color",
     "text": "preprocessing.max_length",
@@ -97,8 +100,12 @@ _SHAPED_BY: dict[Domain, str] = {
 class Session(ABC):
     """One model loaded in one runtime. Not shared between threads."""
 
-    engine: str
+    engine: ClassVar[str]
     """The runtime's name in settings and messages."""
+    refusals: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """How the runtime words that it cannot run a model: a regular expression of its message, and what is missing, with
+    ``{}`` for each group (``("no kernel for (.*)", "operator {}")``). Such a cell is skipped; any other failure is an
+    error."""
 
     def __init__(self, interface: Interface) -> None:
         self.interface = interface
@@ -138,7 +145,8 @@ class Session(ABC):
     def open(self) -> Self:
         """Load the model; nothing happens where it is loaded already.
 
-        Raises EvaluationError with the runtime's message when it cannot.
+        Raises SkippedError that names the operator or opset which the runtime lacks, and EvaluationError with the
+        runtime's message when it cannot load the model for another reason.
         """
         if not self._is_open:
             try:
@@ -146,10 +154,7 @@ class Session(ABC):
             except GapshiftError:
                 raise
             except Exception as error:
-                raise EvaluationError(
-                    f"{self.engine} cannot load {self.interface.model}: {_message(error)} "
-                    "Leave this runtime or format out, or export the model with operators that it has."
-                ) from error
+                raise self._failure(f"cannot load {self.interface.model}", error, _REMEDY) from error
             self._is_open = True
         return self
 
@@ -161,7 +166,8 @@ class Session(ABC):
         A model with a fixed batch is given its own size: the last part is filled with
         its last row and the extra answers are cut. Token ids are narrowed to int32 for a
         model that takes them so. NaN passes through. Raises EvaluationError when the session
-        is closed, the input does not fit, the runtime fails, or the answer has another shape.
+        is closed, the input does not fit, the runtime fails, or the answer has another shape, and SkippedError where
+        the runtime lacks an operator.
         """
         self._require_open()
         batch = self._narrowed(batch)
@@ -235,12 +241,24 @@ class Session(ABC):
         except GapshiftError:
             raise
         except Exception as error:
-            raise EvaluationError(
-                f"{self.engine} failed on {self.interface.model} with an input of shape {batch.shape}: "
-                f"{_message(error)}"
-            ) from error
+            did = f"failed on {self.interface.model} with an input of shape {batch.shape}"
+            raise self._failure(did, error) from error
         self._check_scores(scores, batch)
         return scores if scores.dtype == np.float64 else scores.astype(np.float32)
+
+    def _failure(self, did: str, error: Exception, remedy: str = "") -> EvaluationError:
+        """What to raise for a runtime's own exception: skipped where it lacks what the model needs."""
+        lacking = self._lacking(str(error))
+        if lacking is None:
+            return EvaluationError(f"{self.engine} {did}: {message(error)} {remedy}".rstrip())
+        return SkippedError(f"{self.engine} {did}: it has no {lacking}. {_REMEDY}")
+
+    def _lacking(self, text: str) -> str | None:
+        for pattern, what in self.refusals:
+            found = re.search(pattern, text, re.DOTALL)
+            if found:
+                return what.format(*found.groups())
+        return None
 
     def _check_scores(self, scores: NDArray[Any], batch: NDArray[Any]) -> None:
         n, classes = len(batch), self.interface.classes
@@ -275,7 +293,7 @@ def _filled(part: NDArray[Any], size: int) -> NDArray[Any]:
     return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
     """A runtime's message on one line, cut at 500 characters, with a full stop."""
     text = " ".join(str(error).split())[:500] or type(error).__name__
     return text if text.endswith(".") else f"{text}."

@@ -1,10 +1,17 @@
 """What every runtime has to hold, published for runtimes made elsewhere.
 
 ``check_runtime`` runs all CHECKS; a test may also be parametrised over them.
+
+>>> from gapshift.envs.runtimes.scripted import ScriptedSession
+>>> def sums(batch):
+...     return np.stack([batch.sum(axis=1), batch.max(axis=1)], axis=1)
+>>> check_runtime(lambda: ScriptedSession(sums, shape=(None, 4)), np.eye(4, dtype=np.float32))
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,8 +35,8 @@ TOLERANCE = 1e-4
 def check_runtime(session_factory: Factory, inputs: Inputs) -> None:
     """Run every check on sessions of one float32 model.
 
-    ``session_factory`` gives a new session, open or not; ``inputs``, shape (n, ...) with
-    n >= 3, suit its model. Raises AssertionError that names the failed check.
+    ``session_factory`` gives a new session, open or not, as often as it is called; ``inputs``, shape
+    (n, ...) with n >= 3 and rows that differ, suit its model. Raises AssertionError that names the failed check.
     """
     if len(inputs) < 3:
         raise ValueError(f"inputs holds {len(inputs)} rows; the checks need at least 3.")
@@ -82,6 +89,11 @@ def one_row_of_scores_per_item(factory: Factory, inputs: Inputs) -> None:
     _hold(np.issubdtype(scores.dtype, np.floating), f"scores are {scores.dtype}, not floating point")
 
 
+def finite_inputs_give_finite_scores(factory: Factory, inputs: Inputs) -> None:
+    with factory() as session:
+        _hold(np.isfinite(session.predict(inputs)).all(), "finite inputs were answered with NaN or infinity")
+
+
 def repeats_are_equal(factory: Factory, inputs: Inputs) -> None:
     with factory() as session:
         first, again = session.predict(inputs), session.predict(inputs)
@@ -107,6 +119,15 @@ def batches_may_be_split(factory: Factory, inputs: Inputs) -> None:
     )
 
 
+def a_row_s_place_does_not_matter(factory: Factory, inputs: Inputs) -> None:
+    with factory() as session:
+        forth, back = session.predict(inputs), session.predict(inputs[::-1].copy())
+    _hold(
+        np.allclose(forth, back[::-1], atol=TOLERANCE, equal_nan=True),
+        f"a row's scores in a reversed batch differ by more than {TOLERANCE}",
+    )
+
+
 def strided_input_is_read_right(factory: Factory, inputs: Inputs) -> None:
     """A view that is not contiguous means the same values."""
     view = np.repeat(inputs, 2, axis=0)[::2]
@@ -128,6 +149,63 @@ def wrong_rank_is_refused(factory: Factory, inputs: Inputs) -> None:
     with factory() as session:
         _refuses(session, inputs[..., None], "an input of one dimension too many")
         _refuses(session, inputs[:0], "a batch without rows")
+
+
+def a_refusal_leaves_the_session_usable(factory: Factory, inputs: Inputs) -> None:
+    with factory() as session:
+        before = session.predict(inputs)
+        _refuses(session, inputs[..., None], "an input of one dimension too many")
+        after = session.predict(inputs)
+    _hold(np.array_equal(before, after, equal_nan=True), "answers changed after an input had been refused")
+
+
+def two_sessions_do_not_disturb_each_other(factory: Factory, inputs: Inputs) -> None:
+    """Answers with another session open, used in between, and closed again."""
+    others = inputs[::-1].copy()
+    with factory() as alone:
+        expected, elsewhere = alone.predict(inputs), alone.predict(others)
+    one, two = factory().open(), factory().open()
+    try:
+        answers = [one.predict(inputs), two.predict(others), one.predict(inputs)]
+        two.close()
+        answers.append(one.predict(inputs))
+    finally:
+        one.close()
+        two.close()
+    wanted = (expected, elsewhere, expected, expected)
+    same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(answers, wanted, strict=True))
+    _hold(same, "with two sessions open, one answered otherwise than alone")
+
+
+def reopening_gives_the_same_answers(factory: Factory, inputs: Inputs) -> None:
+    session = factory()
+    with session:
+        first = session.predict(inputs)
+    with session:
+        again = session.predict(inputs)
+    _hold(np.array_equal(first, again, equal_nan=True), "a session that was opened again answered otherwise")
+
+
+def the_process_is_left_as_it_was(factory: Factory, inputs: Inputs) -> None:
+    """Thread counts of libraries that have one for all, NumPy's error state and the environment's variables."""
+    with factory() as session:  # what a library settles when it is first used is not the session's doing
+        session.predict(inputs)
+    before = process_state()
+    with factory() as session:
+        session.predict(inputs)
+        session.executed()
+    after = process_state()
+    changed = ", ".join(f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name])
+    _hold(not changed, f"the session changed the process for everyone else: {changed}")
+
+
+def process_state() -> dict[str, Any]:
+    """What a session could change for the whole process; libraries that nobody imported are left out."""
+    state: dict[str, Any] = {"numpy.geterr": np.geterr(), "os.environ": dict(os.environ)}
+    for module, threads in (("torch", "get_num_threads"), ("cv2", "getNumThreads")):
+        if module in sys.modules:
+            state[f"{module}.{threads}"] = getattr(sys.modules[module], threads)()
+    return state
 
 
 def closed_session_is_refused(factory: Factory, inputs: Inputs) -> None:
@@ -156,12 +234,18 @@ def tells_what_it_runs(factory: Factory, inputs: Inputs) -> None:
 
 CHECKS: tuple[Callable[[Factory, Inputs], None], ...] = (
     one_row_of_scores_per_item,
+    finite_inputs_give_finite_scores,
     repeats_are_equal,
     answers_are_kept,
     batches_may_be_split,
+    a_row_s_place_does_not_matter,
     strided_input_is_read_right,
     inputs_are_left_alone,
     wrong_rank_is_refused,
+    a_refusal_leaves_the_session_usable,
+    two_sessions_do_not_disturb_each_other,
+    reopening_gives_the_same_answers,
+    the_process_is_left_as_it_was,
     closed_session_is_refused,
     closing_twice_is_harmless,
     tells_what_it_runs,

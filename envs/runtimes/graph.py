@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
+
+from gapshift.export.formats import CAST_TO, TF32_SPLIT
 
 INTEGER_OPERATORS = frozenset(
     [
@@ -56,7 +58,13 @@ _FORMATS: dict[int, str] = {
     TensorProto.DOUBLE: "float64",
     TensorProto.INT8: "int8",
     TensorProto.UINT8: "int8",
+    TensorProto.INT16: "int16",
+    TensorProto.UINT16: "int16",
+    TensorProto.INT4: "int4",
+    TensorProto.UINT4: "int4",
 }
+# What ONNX Runtime's MatMulNBits computes in, by its accuracy_level; 4 rounds the activations to int8.
+_ACCURACY_LEVELS = {2: "float16", 3: "bfloat16", 4: "int8"}
 # Operators whose result has a type of its own rather than that of the first input.
 _MOVES = frozenset(
     [
@@ -79,8 +87,8 @@ _MOVES = frozenset(
 class ExecutedGraph:
     """What a session runs. ``nodes`` are (operator, format) of compute nodes;
     ``providers`` counts all nodes per provider; ``strays`` counts compute nodes that a
-    provider other than the asked one runs; ``roundings`` counts Casts to bfloat16
-    that round to nearest even."""
+    provider other than the asked one runs; ``roundings`` counts an emulation's
+    roundings that are to nearest, ties to even."""
 
     nodes: tuple[tuple[str, str], ...]
     providers: Mapping[str, int]
@@ -102,26 +110,40 @@ class ExecutedGraph:
 
 def stored_nodes(model: onnx.ModelProto) -> tuple[tuple[str, str], ...]:
     """(operator, format) as the file means them: a float operator whose two factors
-    come from DequantizeLinear is stored in int8."""
+    come from DequantizeLinear is stored in ``int8``, or ``int16x8`` where one has 16 bits."""
     return _nodes(model, fused=True)
 
 
 def executed_nodes(model: onnx.ModelProto) -> tuple[tuple[str, str], ...]:
     """(operator, format) as the graph runs when no further pass rewrites it: a float
-    operator between DequantizeLinear and QuantizeLinear runs in float."""
+    operator between DequantizeLinear and QuantizeLinear runs in float, and what its factors
+    are stored in is named beside it (``float32 with int8 weights``)."""
     return _nodes(model, fused=False)
 
 
 def roundings(model: onnx.ModelProto) -> int:
-    """Number of Casts to bfloat16 that depend on the input: runtimes fold those of constants."""
+    """Number of an emulation's roundings that depend on the input (runtimes fold those of constants):
+    Casts to a shorter float, and splits that leave tf32."""
     constant = {tensor.name for tensor in model.graph.initializer}
+    splits = {tensor.name for tensor in model.graph.initializer if _is_split(tensor)}
     count = 0
     for node in model.graph.node:
+        if node.op_type == "Constant" and any(a.name == "value" and _is_split(a.t) for a in node.attribute):
+            splits.update(node.output)
         if all(name in constant for name in node.input if name):
             constant.update(node.output)
-        elif node.op_type == "Cast" and _attribute(node, "to") == TensorProto.BFLOAT16:
-            count += 1
+        elif node.op_type == "Cast":
+            count += _attribute(node, "to") in CAST_TO.values()
+        elif node.op_type == "Mul":
+            count += bool(splits.intersection(node.input))
     return count
+
+
+def _is_split(tensor: onnx.TensorProto) -> bool:
+    if tensor.data_type != TensorProto.DOUBLE:
+        return False
+    values = numpy_helper.to_array(tensor)
+    return values.size == 1 and float(values.reshape(())) == TF32_SPLIT
 
 
 def _nodes(model: onnx.ModelProto, *, fused: bool) -> tuple[tuple[str, str], ...]:
@@ -138,6 +160,7 @@ class _Graph:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._types: dict[str, int] = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        self._constants = frozenset(self._types)
         for value in (*graph.input, *graph.output, *graph.value_info):
             if value.type.tensor_type.elem_type:
                 self._types.setdefault(value.name, value.type.tensor_type.elem_type)
@@ -149,20 +172,27 @@ class _Graph:
     def format_of(self, node: onnx.NodeProto, *, fused: bool) -> str:
         if node.op_type in INTEGER_OPERATORS:
             return "int8"
-        if fused and all(self._dequantized(name) for name in node.input[:2]):
-            return "int8"
+        if node.op_type == "MatMulNBits":
+            return self._of_packed(node)
+        sources = [self._dequantized_from(name) for name in node.input[:2]]
+        stored = [_FORMATS.get(self._types.get(source, 0), "unknown") if source else None for source in sources]
+        if fused and all(stored):
+            return "int16x8" if "int16" in stored else "int8"
         types = (self._types.get(name, 0) for name in (*node.input[1:2], *node.input[:1]))
         form = next((_FORMATS[kind] for kind in types if kind in _FORMATS), "unknown")
-        if node.op_type == "MatMulNBits":
-            form = _FORMATS.get(self._types.get(node.input[0], 0), "unknown")
-            return f"{form}, int{_attribute(node, 'bits') or 4} weights"
-        return form
+        return form + _beside(*stored, constant=sources[-1] in self._constants)
 
-    def _dequantized(self, name: str) -> bool:
+    def _of_packed(self, node: onnx.NodeProto) -> str:
+        given = _FORMATS.get(self._types.get(node.input[0], 0), "unknown")
+        form = _ACCURACY_LEVELS.get(_attribute(node, "accuracy_level") or 0, given)
+        return f"{form} with int{_attribute(node, 'bits') or 4} weights"
+
+    def _dequantized_from(self, name: str) -> str | None:
+        """The quantised tensor that a DequantizeLinear turns back into this one, if one does."""
         node = self._producers.get(name)
         while node is not None and node.op_type in _MOVES:
             node = self._producers.get(node.input[0])
-        return node is not None and node.op_type == "DequantizeLinear"
+        return node.input[0] if node is not None and node.op_type == "DequantizeLinear" else None
 
     def _result_type(self, node: onnx.NodeProto) -> int:
         match node.op_type:
@@ -170,7 +200,7 @@ class _Graph:
                 return int(_attribute(node, "to") or 0)
             case "QuantizeLinear":
                 zero = node.input[2] if len(node.input) > 2 else ""
-                return self._types.get(zero, int(TensorProto.UINT8))
+                return self._types.get(zero, _attribute(node, "output_dtype") or int(TensorProto.UINT8))
             case "DequantizeLinear":
                 return self._types.get(node.input[1], 0)
             case "Shape" | "Size":
@@ -179,6 +209,21 @@ class _Graph:
                 value = next((a.t.data_type for a in node.attribute if a.name == "value"), 0)
                 return int(value)
         return self._types.get(node.input[0], 0) if node.input else 0
+
+
+def _beside(activations: str | None = None, weights: str | None = None, *, constant: bool) -> str:
+    """What the factors of a float operator are stored in, to be said after its format.
+
+    Nothing where the second is float: many an operator reads what another one has dequantised. Where it is not
+    ``constant`` both are activations (attention).
+    """
+    if weights is None:
+        return ""
+    if not constant:
+        return f" with {weights} activations"
+    if activations in (None, weights):
+        return f" with {weights} weights{' and activations' if activations else ''}"
+    return f" with {weights} weights and {activations} activations"
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> int | None:

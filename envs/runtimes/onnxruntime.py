@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from gapshift.envs.runtimes.base import Session, interface_of
 from gapshift.envs.runtimes.graph import COMPUTE_OPERATORS, ExecutedGraph, executed_nodes, roundings
-from gapshift.errors import SkippedError
+from gapshift.errors import NotApplicableError, SkippedError, UnknownNameError
 from gapshift.schema import Contract, Runtime
 
+_CPU = "CPUExecutionProvider"
 _LEVELS = {
     "all": "ORT_ENABLE_ALL",
     "extended": "ORT_ENABLE_EXTENDED",
     "basic": "ORT_ENABLE_BASIC",
     "disabled": "ORT_DISABLE_ALL",
 }
-# float32 is asked for; CUDA's default would run convolutions in TF32.
-_PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+_UNTRIED = {"AzureExecutionProvider": "calls models over a network: not used here"}
 
 
 @final
 class OnnxRuntimeSession(Session):
-    """One provider, sequential execution, threads that do not spin while they wait."""
+    """One provider and threads that do not spin while they wait. What the provider has no kernel for falls to the
+    CPU provider, node by node, and ``executed`` names it; a provider never gives way to another as a whole."""
 
     engine = "onnxruntime"
+    heeds: ClassVar[frozenset[str]] = frozenset(
+        ["provider", "optimization", "intra_op_threads", "inter_op_threads", "execution", "arena"]
+    )
+    refusals = (
+        (r"Could not find an implementation for (\S+) node", "operator {}"),
+        (r"(\S+?)\(-?\d+\) is not a registered function/op", "operator {}"),
+        (r"No Op registered for (\S+) with domain_version of (\d+)", "operator {} in opset {}"),
+        (r"Type '([^']+)' of input parameter \S+ of operator \((\S+)\)", "operator {1} for {0}"),
+        (r"Opset (\d+) is under development.* domain (\S+) is till opset (\d+)", "opset {} of {} (its newest is {})"),
+        (r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", "IR version {} (its newest is {})"),
+    )
 
     def __init__(self, runtime: Runtime, model: Path, contract: Contract) -> None:
         super().__init__(interface_of(model, contract))
@@ -39,14 +53,25 @@ class OnnxRuntimeSession(Session):
 
     @staticmethod
     def available(runtime: Runtime) -> None:
-        known = _library().get_available_providers()
-        if runtime.provider not in known:
+        provider = runtime.provider
+        known, built = _library().get_all_providers(), _library().get_available_providers()
+        if provider not in (*known, *built):
+            raise UnknownNameError("provider", provider, (*known, *built), "Set runtime.provider to one of these.")
+        if provider not in built:
             raise SkippedError(
-                f"This ONNX Runtime has no {runtime.provider}; it has {', '.join(known)}. "
+                f"This ONNX Runtime has no {provider}; it has {', '.join(built)}. "
                 "Set runtime.provider to one of these, or install the build of onnxruntime that has it."
             )
+        problem = None if provider == _CPU else why_not(provider)
+        if problem:
+            raise SkippedError(f"{provider} cannot be used here: {problem}. Run `gapshift doctor` for what does.")
 
     def _open(self) -> None:
+        if self._runtime.inter_op_threads != 1 and self._runtime.execution == "sequential":
+            raise NotApplicableError(
+                f"runtime.inter_op_threads = {self._runtime.inter_op_threads} means nothing while nodes run one after "
+                "another; set runtime.execution = parallel as well"
+            )
         self._session = self._create(_options(self._runtime))
 
     def _predict(self, batch: NDArray[Any]) -> NDArray[Any]:
@@ -77,16 +102,40 @@ class OnnxRuntimeSession(Session):
         )
 
     def _create(self, options: Any) -> Any:
-        ort, provider = _library(), self._runtime.provider
-        chosen = [(provider, _PROVIDER_OPTIONS.get(provider, {}))]
-        session = ort.InferenceSession(str(self._model), options, providers=chosen, disable_fallback=1)
-        running = session.get_providers()
-        if provider not in running:
+        runtime = self._runtime
+        chosen = [(runtime.provider, _provider_options(runtime))]
+        # Where a provider fails the Python class would quietly make a session of another one.
+        session = _library().InferenceSession(str(self._model), options, providers=chosen, enable_fallback=0)
+        session.disable_fallback()  # and so would a later run
+        if runtime.provider not in session.get_providers():
             raise SkippedError(
-                f"{provider} did not start on this machine (no such device, or its libraries are missing); "
-                f"only {', '.join(running)} did. Run `gapshift doctor` for what exists here."
+                f"{runtime.provider} gave way to {', '.join(session.get_providers())} for {self.interface.model}. "
+                "Run `gapshift doctor` for what exists here."
             )
         return session
+
+
+def why_not(provider: str) -> str | None:
+    """Why ONNX Runtime cannot start a session with a provider that is compiled in; None where it can.
+
+    A build for a device lists its provider on every machine.
+    """
+    if provider in _UNTRIED:
+        return _UNTRIED[provider]
+    try:
+        session = _library().InferenceSession(_identity(), providers=[provider], enable_fallback=0)
+    except Exception:  # noqa: BLE001  whatever a provider's library raises: it does not start
+        return "no device or its libraries are missing"
+    return None if provider in session.get_providers() else "no device"
+
+
+def _identity() -> bytes:
+    """The smallest model that a session can be made of."""
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", value[:1], value[1:])
+    opsets = [helper.make_opsetid("", 17)]
+    made: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    return made
 
 
 def _library() -> Any:
@@ -96,15 +145,28 @@ def _library() -> Any:
     return onnxruntime
 
 
+def _provider_options(runtime: Runtime) -> Mapping[str, str]:
+    """float32 and the runtime's threads, for providers that would take others."""
+    threads = str(runtime.intra_op_threads)
+    return {
+        "CUDAExecutionProvider": {"use_tf32": "0"},  # its default would run convolutions in TF32
+        "OpenVINOExecutionProvider": {"device_type": "CPU", "precision": "FP32", "num_of_threads": threads},
+        "XnnpackExecutionProvider": {"intra_op_num_threads": threads},  # it has a pool of its own
+    }.get(runtime.provider, {})
+
+
 def _options(runtime: Runtime) -> Any:
     ort = _library()
     options = ort.SessionOptions()
+    modes = {"sequential": ort.ExecutionMode.ORT_SEQUENTIAL, "parallel": ort.ExecutionMode.ORT_PARALLEL}
+    options.execution_mode = modes[runtime.execution]
     options.intra_op_num_threads = runtime.intra_op_threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.inter_op_num_threads = runtime.inter_op_threads
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = runtime.arena
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[runtime.optimization])
     options.log_severity_level = 4  # what fails is raised
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for pool in ("intra_op", "inter_op"):
+        options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
     return options
 
 

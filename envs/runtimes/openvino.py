@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from numpy.typing import NDArray
 
@@ -36,12 +36,19 @@ _FORMATS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "floa
 
 @final
 class OpenVinoSession(Session):
-    """One stream on the CPU, read by OpenVINO's own ONNX front end.
+    """On the CPU, read by OpenVINO's own ONNX front end; one request at a time.
 
-    Reading through ``Core`` sends no telemetry; only OpenVINO's conversion tools do.
+    ``latency`` compiles for one stream; with ``throughput`` OpenVINO decides how many streams share the threads, and
+    ``executed`` names what it chose. Reading through ``Core`` sends no telemetry; only OpenVINO's conversion tools do.
     """
 
     engine = "openvino"
+    heeds: ClassVar[frozenset[str]] = frozenset(["intra_op_threads", "precision_hint", "hint"])
+    refusals = (
+        (r"No conversion rule found for operations: ([^\n]+)", "operator {}"),
+        (r"Unsupported operation of type: (\S+)", "operator {}"),
+        (r"Conversion is failed for: ([^\n]+)", "conversion of operator {}"),
+    )
 
     def __init__(self, runtime: Runtime, model: Path, contract: Contract) -> None:
         super().__init__(interface_of(model, contract))
@@ -82,16 +89,21 @@ class OpenVinoSession(Session):
             # Its Cast to bfloat16 is another rounding: a quarter of normal random values
             # differ from nearest-even, so that an emulation in the graph is not kept.
             roundings=0,
-            notes={"inference_precision": str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string())},
+            notes={
+                "inference_precision": str(self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()),
+                "streams": int(self._compiled.get_property("NUM_STREAMS")),
+                "threads": int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
+            },
         )
 
 
 def _properties(runtime: Runtime) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": runtime.intra_op_threads,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
+        "PERFORMANCE_HINT": runtime.hint.upper(),
     }
+    if runtime.hint == "latency":
+        properties["NUM_STREAMS"] = 1
     if runtime.precision_hint is not None:
         properties["INFERENCE_PRECISION_HINT"] = runtime.precision_hint
     return properties

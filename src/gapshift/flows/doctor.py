@@ -10,16 +10,15 @@ import docker
 import onnxruntime
 import torch
 from docker.errors import DockerException
-from onnx import TensorProto, helper
 from requests import RequestException
 
 from gapshift.envs.machine import fingerprint, versions
 from gapshift.envs.runtimes import RUNTIMES, available
+from gapshift.envs.runtimes.onnxruntime import why_not
 from gapshift.errors import SkippedError
 from gapshift.schema import Runtime
 
 _PACKAGES = ("gapshift", "onnxruntime", "onnx", "openvino", "torch", "numpy", "pillow", "opencv", "py-irt")
-_UNTRIED = {"AzureExecutionProvider": "compiled in, calls models over a network: not used here"}
 _DOCKER_API = "1.41"
 _DOCKER_SOCKET = Path("/var/run/docker.sock")
 
@@ -43,23 +42,8 @@ def _providers() -> dict[str, str]:
 
 def _startable(provider: str) -> str:
     """Whether a session starts with the provider: listed ones may lack a device, or its libraries."""
-    if provider in _UNTRIED:
-        return _UNTRIED[provider]
-    onnxruntime.set_default_logger_severity(4)  # the answer is given here
-    try:
-        session = onnxruntime.InferenceSession(_identity(), providers=[provider], enable_fallback=0)
-    except Exception:  # noqa: BLE001  whatever a provider's library raises: it does not start
-        return "compiled in, no device or its libraries are missing"
-    return "available" if provider in session.get_providers() else "compiled in, no device"
-
-
-def _identity() -> bytes:
-    """The smallest model that a session can be made of."""
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", value[:1], value[1:])
-    opsets = [helper.make_opsetid("", 17)]
-    made: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
-    return made
+    problem = why_not(provider)
+    return "available" if problem is None else f"compiled in, {problem}"
 
 
 def _availability(runtime: Runtime) -> str:
