@@ -17,6 +17,7 @@ from gapshift.reports.statistics.power import items_for_zero, items_to_decide
 from gapshift.reports.statistics.proportions import clopper_pearson, wilson
 from gapshift.reports.statistics.seeds import over_seeds_and_items, paired_contrast
 from gapshift.reports.statistics.slope import loss_slope
+from gapshift.reports.statistics.weighted import clustered_drop, even_groups_drop, stratified_drop
 
 __all__ = [
     "Estimate",
@@ -26,8 +27,10 @@ __all__ = [
     "clopper_pearson",
     "cluster_interval",
     "cluster_test",
+    "clustered_drop",
     "debiased_ece",
     "ece_difference",
+    "even_groups_drop",
     "holm",
     "items_for_zero",
     "items_to_decide",
@@ -39,6 +42,7 @@ __all__ = [
     "paired_contrast",
     "predicted_drop",
     "score_test",
+    "stratified_drop",
     "stratified_mean",
     "tango_interval",
     "two_sided_z",

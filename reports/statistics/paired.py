@@ -18,14 +18,14 @@ from scipy.stats import t as student
 from gapshift.reports.statistics.base import Estimate, checked_level, two_sided_z, unknown
 
 
-def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Estimate:
+def tango_interval(b: float, c: float, n: float, level: float = 0.95) -> Estimate:
     """Score interval for the paired difference D = (b - c) / n.
 
     The ends are the differences that a two-sided score test just accepts, with the
     nuisance probability at its constrained maximum likelihood: Tango (1998),
     Statistics in Medicine 17:891-908, eq. 12-14. It keeps its coverage where Wald's
-    and the bootstrap's collapse, also without a single discordant pair.
-    ``n = 0`` gives NaN between -1 and 1. Raises ValueError for impossible counts.
+    and the bootstrap's collapse, also without a single discordant pair. Counts may be fractions
+    (effective numbers of pairs). ``n = 0`` gives NaN between -1 and 1. Raises ValueError for impossible counts.
 
     >>> tango_interval(0, 0, 189).high < 0.02 < tango_interval(0, 0, 188).high
     True
@@ -187,7 +187,7 @@ def _variance(b: float, c: float, n: float, difference: float) -> float:
     return max(0.0, 2 * q + difference * (1 - difference))
 
 
-def _check_counts(b: int, c: int, n: int) -> None:
+def _check_counts(b: float, c: float, n: float) -> None:
     if b < 0 or c < 0 or b + c > n:
         raise ValueError(f"b = {b}, c = {c}, n = {n}: counts must not be negative, nor b + c above n")
 
