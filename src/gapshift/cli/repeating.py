@@ -1,0 +1,53 @@
+"""The command that repeats what should not change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gapshift.cli.shared import PATH, Console, calibration_options, json_option, quantiser_source, say
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option(
+    "--environment",
+    "-e",
+    "environments",
+    multiple=True,
+    metavar="NAME",
+    help="What to repeat; 'reference' is one, too (default: the reference and the run's named deployments). "
+    "Repeatable.",
+)
+@click.option("--environment-file", type=PATH, help="A TOML file with environments of your own.")
+@click.option(
+    "--bundle", "bundles", multiple=True, metavar="NAME", help="A model of the run (default: all). Repeatable."
+)
+@click.option("--data", help="Where the run's data lies now, if it moved (TASK=PATH where it has several tasks).")
+@calibration_options
+@click.option("--out", type=PATH, help="Folder of the repeats (default: RUN/repeats).")
+@json_option
+@click.pass_context
+def repeat(context: click.Context, /, run: Path, out: Path | None, as_json: bool, **options: Any) -> int:
+    """Repeat a run's answers with other threads, batches and item orders: what flips, and what makes it flip."""
+    from gapshift.flows.repeat import repeat_run
+    from gapshift.reports.renderers.repeats import console_repeats
+
+    with Console() as reporter:
+        summary, paths = repeat_run(
+            run,
+            out,
+            calibration_data=quantiser_source(options),
+            reporter=reporter,
+            debug=context.obj["debug"],
+            **options,
+        )
+    say(console_repeats(summary), as_json)
+    for path in paths.values():
+        say(str(path), as_json)
+    if as_json:
+        click.echo(json.dumps(summary, allow_nan=False))
+    return 0

@@ -1,0 +1,127 @@
+"""What it takes to run a finished run's bundles again: their items, and their files elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gapshift.domains.base import Dataset
+from gapshift.domains.open import open_dataset
+from gapshift.errors import DataError, UnknownNameError, WorkspaceError
+from gapshift.flows.data import absolute, open_calibration, quantiser_set, with_role
+from gapshift.flows.judging import Sets
+from gapshift.flows.splitting import TEST
+from gapshift.records import atomic_path, read_items
+from gapshift.schema import CLASS_OUTPUTS, DataSource, RunPlan, TaskPlan
+from gapshift.workspace import Workspace
+
+
+def only(plan: RunPlan, names: tuple[str, ...]) -> RunPlan:
+    """The plan with these bundles alone, and the tasks and trained models that are theirs; all without names.
+
+    Raises UnknownNameError for a bundle that there is not.
+    """
+    if not names:
+        return plan
+    known = [bundle.name for bundle in plan.bundles]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("bundle", name, known)
+    bundles = tuple(bundle for bundle in plan.bundles if bundle.name in names)
+    tasks = {bundle.task for bundle in bundles}
+    return plan.model_copy(
+        update={
+            "bundles": bundles,
+            "tasks": tuple(task for task in plan.tasks if task.name in tasks),
+            "runs": tuple(run for run in plan.runs if run.name in names),
+        }
+    )
+
+
+def with_items(plan: RunPlan, source: Workspace) -> tuple[RunPlan, dict[str, Sets]]:
+    """A plan with the digest of its judged items, and the items themselves, by task.
+
+    Raises DataError where items are missing, WorkspaceError where ``source`` has no ``items.parquet``.
+    """
+    table, _ = read_items(source.items_path)
+    sets = {task.name: _sets(plan, task, table) for task in plan.tasks}
+    tasks = (task.model_copy(update={"items": sets[task.name].judged.digest()}) for task in plan.tasks)
+    return plan.model_copy(update={"tasks": tuple(tasks)}), sets
+
+
+def moved_tasks(plan: RunPlan, data: str | None, calibration_data: DataSource | None) -> tuple[TaskPlan, ...]:
+    """The tasks with their data (``PATH``, or ``TASK=PATH`` where there are several) and calibration data replaced.
+
+    Raises DataError where it is not clear whose data moved, UnknownNameError for a task that there is not.
+    """
+    if data is None and calibration_data is None:
+        return plan.tasks
+    name, _, path = data.rpartition("=") if data is not None else ("", "", None)
+    if name:
+        plan.task(name)
+    elif len(plan.tasks) > 1:
+        raise DataError(
+            f"The run has the tasks {', '.join(task.name for task in plan.tasks)}: say whose data moved with "
+            "--data TASK=PATH; calibration data can be given to runs of one task alone."
+        )
+    changes: dict[str, Any] = {}
+    if calibration_data is not None:
+        changes["calibration_data"] = absolute(calibration_data)
+    moved = []
+    for task in plan.tasks:
+        mine = dict(changes) if not name or task.name == name else {}
+        if path is not None and name in ("", task.name):
+            mine["data"] = absolute(task.data.model_copy(update={"source": path}))
+        moved.append(task.model_copy(update=mine))
+    return tuple(moved)
+
+
+def _sets(plan: RunPlan, task: TaskPlan, table: pa.Table) -> Sets:
+    """A task's judged items and its quantiser's, as items.parquet assigns them."""
+    own = table.filter(pc.equal(table["task"], task.name))
+    roles = dict(zip(own["id"].to_pylist(), own["split"].to_pylist(), strict=True))
+    bundle = next(bundle for bundle in plan.bundles if bundle.task == task.name)
+    labels = bundle.contract.model.labels if bundle.contract.model.output_kind in CLASS_OUTPUTS else None
+    dataset = _open(task.data, labels, roles)
+    judged = with_role(dataset, roles, TEST)
+    if task.calibration_data:
+        return Sets(judged, open_calibration(task.calibration_data, labels, judged))
+    return Sets(judged, quantiser_set(dataset, roles, plan.seed))
+
+
+def _open(source: DataSource, labels: tuple[str, ...] | None, roles: dict[str, str]) -> Dataset:
+    """The run's data; every item that the run rated must still be there."""
+    dataset = open_dataset(source.source, labels=labels, split=source.split, root=source.root, classes=source.classes)
+    missing = sorted(set(roles) - {item.id for item in dataset.items})
+    if missing:
+        raise DataError(
+            f"{source.source} no longer holds {len(missing)} of the run's {len(roles)} items, {missing[0]!r} first. "
+            "Say where the data lies now with --data."
+        )
+    return dataset
+
+
+def bring(source: Workspace, target: Workspace, plan: RunPlan) -> None:
+    """Copy what judging needs beside the new records; atomic, and left alone where it is already there.
+
+    Raises WorkspaceError where a model is gone.
+    """
+    files = [source.items_path]
+    files += [source.measures_path] if source.measures_path.exists() else []
+    for run in plan.runs:  # what bundles are compared with
+        files += [path for path in (source.answers_path(run.name), source.mix_path(run.name)) if path.exists()]
+    for bundle in plan.bundles:
+        files += sorted(source.bundles.glob(f"{bundle.name}.*"))
+        files += sorted((source.root / "checkpoints").glob(f"{bundle.name}.pt"))  # what the torch runtime runs
+        if not source.bundle_path(bundle.path).exists():
+            raise WorkspaceError(
+                f"The model {source.bundle_path(bundle.path)} is gone; put it back or check another one."
+            )
+    for file in files:
+        copy = target.root / file.relative_to(source.root)
+        if not copy.exists() or copy.read_bytes() != file.read_bytes():
+            with atomic_path(copy) as temporary:
+                shutil.copyfile(file, temporary)

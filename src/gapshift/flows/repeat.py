@@ -1,0 +1,114 @@
+"""``gapshift repeat RUN``: what changes where nothing should, and which setting changes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, load, select
+from gapshift.errors import WorkspaceError
+from gapshift.flows.again import bring, moved_tasks, only, with_items
+from gapshift.flows.judging import run_cells
+from gapshift.flows.reporting import Reporter, Silent
+from gapshift.records import write_text
+from gapshift.reports.renderers.repeats import render_repeats
+from gapshift.reports.repeats import judge_repeats
+from gapshift.reports.summary import summary_text
+from gapshift.schema import REFERENCE, DataSource, Environment, RunPlan
+from gapshift.schema.repeats import own_settings, repeats_of
+from gapshift.settings import validate
+from gapshift.workspace import Workspace
+
+COMMAND = "repeat"
+FOLDER = "repeats"
+"""Where the repeats of a run lie, inside its folder, unless another one is given."""
+
+
+def repeat_run(
+    run: Path,
+    out: Path | None = None,
+    *,
+    environments: tuple[str, ...] = (),
+    bundles: tuple[str, ...] = (),
+    environment_file: Path | None = None,
+    data: str | None = None,
+    calibration_data: DataSource | None = None,
+    reporter: Reporter | None = None,
+    debug: bool = False,
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Repeat a run's bundles over threads, batches, item orders and again, in a folder of its own, and report.
+
+    ``environments``: which are repeated (``reference`` is one; none: the reference and the run's named
+    deployments). ``bundles``: which models (none: all). Returns the summary (``judge_repeats``) and the files
+    written, by name. A second call runs what is missing.
+    Raises UnknownNameError for a name that does not exist, WorkspaceError for a folder that is no run or that holds
+    something else, DataError where items are missing.
+    """
+    reporter = reporter or Silent()
+    source = Workspace(run)
+    target = Workspace(out or run / FOLDER)
+    old = source.read_plan()
+    if old.command == COMMAND:
+        raise WorkspaceError(f"{source.root} holds repeats already; give the folder of the run that they are of.")
+    plan = _plan(only(old, bundles), environments, environment_file)
+    plan, sets = with_items(plan.model_copy(update={"tasks": moved_tasks(plan, data, calibration_data)}), source)
+    _refuse_other_runs(target, plan)
+    with target.lock():
+        bring(source, target, plan)
+        target.write_plan(plan)
+        run_cells(target, plan, sets, reporter, debug, keep_outputs=True)
+        return _report(target, reporter)
+
+
+def _plan(old: RunPlan, names: tuple[str, ...], file: Path | None) -> RunPlan:
+    """Every environment and its repeats."""
+    bases = _bases(old, names, file)
+    repeats = tuple(repeat for base in bases for repeat in repeats_of(base))
+    changes = {
+        "command": COMMAND,
+        "runs": (),
+        "environments": (*(base for base in bases if base.name != REFERENCE), *repeats),
+        "deployments": (),
+        "notes": tuple(_left_out(base) for base in bases if own_settings(base)),
+    }
+    return validate(RunPlan, old.model_copy(update=changes).model_dump(), "the plan of the repeats")
+
+
+def _bases(old: RunPlan, names: tuple[str, ...], file: Path | None) -> tuple[Environment, ...]:
+    """The environments to repeat: of the run's own, of a user's file, of the catalog."""
+    names = tuple(dict.fromkeys(names or (REFERENCE, *old.deployments)))
+    own = {environment.name: environment for environment in old.environments}
+    extra = {REFERENCE: REFERENCE_ENVIRONMENT} | own | (load(file) if file else {})
+    found = {environment.name: environment for environment in select(names, (), extra)}
+    return tuple(found[name] for name in names)
+
+
+def _left_out(base: Environment) -> str:
+    said = ", ".join(setting.name for setting in own_settings(base))
+    return f"{base.name} says itself what {said} would set; not repeated so."
+
+
+def _refuse_other_runs(target: Workspace, plan: RunPlan) -> None:
+    """A folder may hold repeats of the same models on the same items; others would be mixed up with them."""
+    target.refuse_other_command(COMMAND)
+    if not target.plan_path.exists():
+        return
+    there = target.read_plan()
+    models = {bundle.name: bundle for bundle in there.bundles}
+    items = {task.name: task.items for task in there.tasks}
+    others = [bundle.name for bundle in plan.bundles if models.get(bundle.name, bundle) != bundle]
+    others += [task.name for task in plan.tasks if items.get(task.name, task.items) != task.items]
+    if others:
+        raise WorkspaceError(
+            f"{target.root} holds repeats of other models or items ({', '.join(others)}). Give another --out, or "
+            "remove the folder."
+        )
+
+
+def _report(target: Workspace, reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
+    reporter.stage("judge")
+    summary = judge_repeats(target)
+    texts = {"repeats.json": summary_text(summary), **render_repeats(summary)}
+    for name, text in texts.items():
+        write_text(target.root / name, text)
+    return summary, {name: target.root / name for name in texts}
