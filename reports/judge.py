@@ -8,7 +8,10 @@ top level
     ``headline`` (one sentence), ``command``, ``deployments``, ``strict``, ``notes``, ``data``,
     ``interval_level``, ``environments`` [{name, kind, summary, deviations, groups}],
     ``items`` {judged, by_level, unreadable, withheld for a static quantiser},
-    ``contrasts`` (regimes against each other);
+    ``traffic`` [{name, by, summary, weights}]: the mixes that drops are re-weighted to,
+    ``contrasts`` (regimes against each other),
+    ``observability`` {alpha, power, drops_pp, policies, cells [{bundle, environment, headline, lines [{policy,
+    drop_pp, level, shape, overall, at_level}]}]}: requests until the named deployments' monitoring notices a drop;
 per calibration
     ``guessing``, ``tie_share``, ``source``, ``circular``, ``notes``;
 per bundle
@@ -19,7 +22,12 @@ per cell
     (Benjamini-Hochberg over all cells: exploration), ``bands``, ``level_reasons``,
     ``items_needed`` by level, ``undecided_floor`` (the levels whose NO DATA says no more than
     that the reference is near chance there; ``floor`` lists all levels near chance, decided
-    or not), ``remarks``; ``p_fail_holm`` in each level's ``drop_pp``.
+    or not), ``remarks``; ``p_fail_holm`` in each level's ``drop_pp``;
+    ``traffic`` {mix: {reference_accuracy, accuracy, drop_pp, ``which`` label or group is the worst, ``reason``
+    where it has no value}} and ``groups`` {count, small, listed [{group, n, reference_accuracy,
+    drop_pp, loss, q}], left_out}; both null where the cell has no pairs, ``groups`` where items come in none;
+    ``service`` (``ServiceTally``), ``fallback_share`` and ``no_answer_share`` by level: all null where no
+    simulated service stands before the model.
 
 A cell that is not gated carries the verdict that it would get if it were gated as well:
 its levels join the family for its own sake only.
@@ -36,12 +44,15 @@ from gapshift.reports.cells import LEVEL_KEYS, Json, ece, interval_json
 from gapshift.reports.gate import Band, Rule
 from gapshift.reports.load import ALL_LEVELS, Reference, json_dict, strata
 from gapshift.reports.members import read_regimes
+from gapshift.reports.observability import observability_json
 from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredBundle, MeasuredRun, read_run
 from gapshift.reports.reasons import explain_run, headline, unlevelled
 from gapshift.reports.regimes import contrast_rows, regime_rows
+from gapshift.reports.services import service_json
 from gapshift.reports.statistics import benjamini_hochberg, tango_interval
 from gapshift.reports.study import study_json
+from gapshift.reports.traffic import Key, cells_traffic, traffic_json
 from gapshift.reports.verdicts import JudgedCell, cell_reason, judge_cells
 from gapshift.schema import SCHEMA_VERSION, TRAINING, Execution, Verdict
 from gapshift.workspace import Workspace
@@ -54,6 +65,7 @@ def judge(workspace: Workspace) -> Json:
     a deployment that was not planned. A broken or missing cell is judged ERROR instead.
     """
     run = read_run(workspace)
+    mixes = traffic_json(run)
     family = sum(len(cell.bands) for cell in run.cells if cell.gated)
     cells = judge_cells(run.cells, run.rule, family)
     verdict, reasons = decide(run, cells)
@@ -71,10 +83,12 @@ def judge(workspace: Workspace) -> Json:
         "calibration": [json_dict(card) for card in run.cards],
         "items": _items_json(run),
         "bundles": [_bundle_json(bundle, run.rule) for bundle in run.bundles],
-        "cells": _cells_json(cells),
+        "traffic": mixes,
+        "cells": _cells_json(cells, cells_traffic(run)),
         "regimes": regime_rows(regimes, run.rule),
         "study": study_json(workspace, run),
         "contrasts": contrast_rows(regimes, run.rule),
+        "observability": observability_json(run),
     }
 
 
@@ -197,17 +211,17 @@ def _execution_json(execution: Execution | None) -> Json | None:
     return json_dict(execution) if execution else None
 
 
-def _cells_json(cells: list[JudgedCell]) -> list[Json]:
+def _cells_json(cells: list[JudgedCell], traffic: Mapping[Key, Json]) -> list[Json]:
     changes = {
         k: cell.measured.measurement["drop_pp"]["all"]["p_change"]
         for k, cell in enumerate(cells)
         if cell.measured.measurement["drop_pp"]["all"]
     }
     q = dict(zip(changes, benjamini_hochberg(list(changes.values())).tolist(), strict=True))
-    return [_cell_json(cell, q.get(k)) for k, cell in enumerate(cells)]
+    return [_cell_json(cell, q.get(k), traffic) for k, cell in enumerate(cells)]
 
 
-def _cell_json(cell: JudgedCell, q_change: float | None) -> Json:
+def _cell_json(cell: JudgedCell, q_change: float | None, traffic: Mapping[Key, Json]) -> Json:
     measured, info, environment = cell.measured, cell.measured.info, cell.measured.environment
     levels = {str(level): cell.at(level) for level in ALL_LEVELS}
     return {
@@ -231,6 +245,8 @@ def _cell_json(cell: JudgedCell, q_change: float | None) -> Json:
         "remarks": list(measured.remarks),
         "subsampled": measured.subsampled,
         "q_change": q_change,
+        **traffic[measured.bundle.name, environment.name],
+        **service_json(info, measured.pairs),
         "open_loop": info.open_loop if info else None,
         "seconds": info.seconds if info else None,
         "items_per_second": info.items_per_second if info else None,

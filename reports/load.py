@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from gapshift.errors import WorkspaceError
 from gapshift.records import Records, read_items
-from gapshift.schema import TIE_GAP, CalibrationCard, CellInfo
+from gapshift.schema import TIE_GAP, CalibrationCard, CellInfo, RecordStatus
 from gapshift.workspace import Workspace
 
 UNREADABLE_SHARE = 0.001
 """More items than this share that cannot be read, or that break the reference itself, are an ERROR."""
-STATUSES = ("ok", "nan_output", "unreadable", "error")
+STATUSES: tuple[str, ...] = get_args(RecordStatus)
+SCORED = ("ok", "nan_output", "fallback", "no_answer")
+"""Statuses of answers that are right or wrong; one that was never given is wrong."""
 ALL_LEVELS = (1, 2, 3, 4, 5)
 
 Bools = NDArray[np.bool_]
@@ -164,8 +166,8 @@ def value_problems(records: Records) -> list[str]:
 
 def _unscored(records: Records) -> Bools:
     """Items whose answer is neither right nor wrong, though they could be read."""
-    answered = np.isin(records.status, ("ok", "nan_output"))
-    scored = np.isin(records.correct, (0.0, 1.0))
+    answered = np.isin(records.status, SCORED)
+    scored = np.where(records.status == "no_answer", records.correct == 0.0, np.isin(records.correct, (0.0, 1.0)))
     unscored: Bools = (records.status != "unreadable") & ~(answered & scored)
     return unscored
 
@@ -236,12 +238,15 @@ class Pairs:
     ``position`` points into the task's items. ``changed`` says that the prediction is
     another one; ``tie`` that the reference's own prediction was a tie. ``chance`` is what a
     random answer would score, NaN where that is the majority label's share; the scores are
-    grades from 0 to 1 beside right and wrong, NaN where a task has none.
+    grades from 0 to 1 beside right and wrong, NaN where a task has none. ``fallback`` and
+    ``no_answer`` tell which answers came from a service's fallback, and which were never given.
     """
 
     position: Indices
     level: NDArray[np.int64]
     label: NDArray[np.int32]
+    reference_prediction: NDArray[np.int32]
+    prediction: NDArray[np.int32]
     right: Bools
     still_right: Bools
     changed: Bools
@@ -251,6 +256,8 @@ class Pairs:
     chance: Floats
     reference_score: Floats
     score: Floats
+    fallback: Bools
+    no_answer: Bools
 
     def __len__(self) -> int:
         return len(self.level)
@@ -308,6 +315,8 @@ def _pairs(reference: Reference, records: Records, mine: Indices, theirs: Indice
         position=reference.position[mine],
         level=reference.level[mine],
         label=before.label[mine],
+        reference_prediction=before.prediction[mine],
+        prediction=records.prediction[theirs],
         right=before.correct[mine] == 1.0,
         still_right=readable & (records.correct[theirs] == 1.0),
         changed=~readable | (before.prediction[mine] != records.prediction[theirs]),
@@ -317,6 +326,8 @@ def _pairs(reference: Reference, records: Records, mine: Indices, theirs: Indice
         chance=reference.items.chance[reference.position[mine]],
         reference_score=before.score[mine],
         score=records.score[theirs],
+        fallback=records.status[theirs] == "fallback",
+        no_answer=records.status[theirs] == "no_answer",
     )
 
 

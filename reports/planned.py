@@ -24,6 +24,7 @@ from gapshift.reports.load import (
     pair,
     reference_of,
 )
+from gapshift.reports.services import service_remarks
 from gapshift.schema import (
     REFERENCE,
     TRAINING,
@@ -123,7 +124,7 @@ def _measure_bundle(
     bands: tuple[Band, ...],
     rule: Rule,
 ) -> MeasuredBundle:
-    reference_cell = _planned_cell(workspace, plan, bundle, REFERENCE_ENVIRONMENT)
+    reference_cell = planned_cell(workspace, plan, bundle, REFERENCE_ENVIRONMENT)
     reference = reference_of(reference_cell, items)
     cells = tuple(
         _measure_cell(plan, bundle, environment, cell, reference_cell, reference, bands, rule)
@@ -138,7 +139,7 @@ def _planned(workspace: Workspace, plan: RunPlan, bundle: Bundle) -> Iterator[tu
         yield TRAINING_ENVIRONMENT, training_answers(workspace, bundle)
     for environment in plan.environments_of(bundle):
         if environment.name not in (REFERENCE, TRAINING):
-            yield environment, _planned_cell(workspace, plan, bundle, environment)
+            yield environment, planned_cell(workspace, plan, bundle, environment)
 
 
 def training_answers(workspace: Workspace, bundle: Bundle) -> Cell:
@@ -149,7 +150,7 @@ def training_answers(workspace: Workspace, bundle: Bundle) -> Cell:
     return Cell(None, None, OTHER_PLAN)
 
 
-def _planned_cell(workspace: Workspace, plan: RunPlan, bundle: Bundle, environment: Environment) -> Cell:
+def planned_cell(workspace: Workspace, plan: RunPlan, bundle: Bundle, environment: Environment) -> Cell:
     """A cell as planned, or the problem that its file is missing, another cell's or another plan's."""
     cell = load_cell(partial(workspace.read_cell, bundle.name, environment.name))
     if cell.info is None:
@@ -191,7 +192,7 @@ def _measure_cell(
         counts=counts,
         bands=bands,
         blocked=_blocked(cell, reference_cell, reference, pairing),
-        remarks=pairing.remarks if pairing else (),
+        remarks=(*(pairing.remarks if pairing else ()), *service_remarks(cell.info, pairs, bundle.contract.domain)),
         subsampled=environment.subsample,
     )
 

@@ -10,6 +10,10 @@ import pytest
 
 from gapshift.cli import main
 
+COMMANDS = (
+    "demo", "study", "calibrate", "train", "export", "evaluate", "report", "observe", "check", "contract", "doctor",
+)  # fmt: skip
+
 
 def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as stopped:
@@ -21,13 +25,11 @@ def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _run(capsys, "--help")
     assert code == 0
-    for command in ("demo", "study", "calibrate", "train", "export", "evaluate", "report", "check", "envs", "doctor"):
+    for command in (*COMMANDS, "envs"):
         assert f"\n  {command} " in out
 
 
-@pytest.mark.parametrize(
-    "command", ["demo", "study", "calibrate", "train", "export", "evaluate", "report", "check", "contract", "doctor"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = _run(capsys, command, "--help")
     assert code == 0

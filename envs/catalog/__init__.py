@@ -7,7 +7,8 @@
     [int8-dynamic.deviations]
     "precision.format" = "int8-dynamic"
 
-A user's own environments have the same form, in any TOML file.
+A user's own environments have the same form, in any TOML file; in ``gapshift.toml`` they are
+``[environments.NAME]`` tables.
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ from gapshift.schema import (
     TextPreprocessing,
     takes,
 )
-from gapshift.settings import read_toml, validate
+from gapshift.settings import USER_SETTINGS, read_toml, user_settings, validate
+
+AXES = ("preprocessing", "graph", "precision", "runtime", "shift", "service")
+OWN_NAMES = (
+    "`gapshift envs list` describes them; your own stand in gapshift.toml here, or need --environment-file FILE."
+)
+COMPOUND = "compound"
+"""Where environments that deviate on several axes are listed."""
 
 REFERENCE_ENVIRONMENT = Environment(
     name=REFERENCE, kind="equivalent", summary="The ONNX file as given, on ONNX Runtime's CPU provider."
@@ -74,10 +82,36 @@ def load(path: Path) -> dict[str, Environment]:
     entries = tree.get("environments", tree)
     if not isinstance(entries, dict) or not entries:
         raise SettingsError(f"{path} holds no environments; an environment is a [name] table.")
+    return _not_the_catalog_s(entries, str(path))
+
+
+def own(file: Path | None = None) -> dict[str, Environment]:
+    """A user's own environments: those of ``gapshift.toml`` in the working directory, and of ``file``.
+
+    Raises SettingsError and UnknownNameError, each naming its file; a name that both have is an error.
+    """
+    settings = USER_SETTINGS.resolve()
+    here = _not_the_catalog_s(user_settings().get("environments", {}), str(settings))
+    if file is None or file.resolve() == settings:
+        return here
+    there = load(file)
+    doubled = sorted(set(here) & set(there))
+    if doubled:
+        raise SettingsError(f"{settings} and {file} both have an environment {doubled[0]!r}; rename one of them.")
+    return {**here, **there}
+
+
+def _not_the_catalog_s(entries: Mapping[str, Any], where: str) -> dict[str, Environment]:
     taken = sorted(set(entries) & set(catalog()))
     if taken:
-        raise SettingsError(f"{path}: the catalog has an environment {taken[0]!r}; call yours something else.")
-    return _parse(entries, str(path))
+        raise SettingsError(f"{where}: the catalog has an environment {taken[0]!r}; call yours something else.")
+    return _parse(entries, where)
+
+
+def axis_of(environment: Environment) -> str:
+    """The axis that an environment deviates on: one of AXES, or ``compound`` where there are several."""
+    axes = {key.split(".")[0] for key in environment.deviations}
+    return axes.pop() if len(axes) == 1 else COMPOUND
 
 
 def select(
@@ -97,7 +131,7 @@ def select(
                 "environment",
                 name,
                 known,
-                "`gapshift envs list` describes them; your own need --environment-file FILE.",
+                OWN_NAMES,
             )
     for group in groups:
         if group not in valid_groups:
@@ -111,8 +145,8 @@ def select(
 
 
 def choose(names: Iterable[str] = (), groups: Iterable[str] = (), file: Path | None = None) -> tuple[Environment, ...]:
-    """``select`` from the catalog and a user's own ``file``."""
-    return select(names, groups, load(file) if file else None)
+    """``select`` from the catalog and a user's ``own``."""
+    return select(names, groups, own(file))
 
 
 def _parse(tree: Mapping[str, Any], where: str) -> dict[str, Environment]:

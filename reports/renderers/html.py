@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from gapshift.reports.renderers import deployed, page, regimes, sections, study
+from gapshift.reports.renderers import deployed, observability, page, regimes, sections, services, study, traffic
 from gapshift.reports.renderers.view import (
     COLUMNS,
     Json,
@@ -73,7 +73,13 @@ def _study(summary: Json) -> dict[str, object]:
         "claims_lead": study.CLAIMS_LEAD,
         "study_notes": study.study_notes(summary),
         "opening": study.opening(summary),
-        "chapters": [*study.chapters(summary), *deployed.scores(summary)],
+        "chapters": [
+            *study.chapters(summary),
+            *deployed.scores(summary),
+            *traffic.chapters(summary),
+            *services.chapters(summary),
+            *observability.observed(summary),
+        ],
     }
 
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gapshift.reports.renderers import deployed, study
+from gapshift.reports.renderers import deployed, observability, services, study, traffic
 from gapshift.reports.renderers.html import HERE, environment_of
 from gapshift.reports.renderers.page import GateRow, absent_cells, gate_rows, ungated
 from gapshift.reports.renderers.regimes import regime_rows
-from gapshift.reports.renderers.sections import calibration_words, facts
+from gapshift.reports.renderers.sections import calibration_words, execution_rows, facts
 from gapshift.reports.renderers.view import (
     COLUMNS,
     LEVEL_KEYS,
@@ -34,6 +34,8 @@ WORST_SHOWN = 20
 """How many of the cells that are not gated get a line."""
 ROWS_SHOWN = 24
 """How many rows of a study's table are given; the page has them all."""
+TRAFFIC_ROWS = 10
+"""How many environments a table of other mixes shows."""
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
 
 
@@ -71,8 +73,15 @@ def render_markdown(summary: Json) -> str:
         claims_lead=study.CLAIMS_LEAD,
         study_notes=study.study_notes(summary),
         opening=study.opening(summary),
-        chapters=[*study.chapters(summary), *deployed.scores(summary)],
+        chapters=[
+            *study.chapters(summary),
+            *deployed.scores(summary),
+            *traffic.chapters(summary, TRAFFIC_ROWS),
+            *services.chapters(summary),
+            *observability.observed(summary),
+        ],
         rows_shown=ROWS_SHOWN,
+        page="report.html",
         gate=gate_rows(environments, summary),
         passed=passed,
         ungated=ungated(environments),
@@ -80,6 +89,9 @@ def render_markdown(summary: Json) -> str:
         left=left,
         columns=COLUMNS,
         regimes=regime_rows(summary),
+        formats=[
+            row for row in execution_rows(environments, {}) if row.requested not in ("–", "float32") or not row.matches
+        ],
         calibration=[(card, calibration_words(card)) for card in rows(summary, "calibration")],
         absent=absent_cells(environments),
         margin=summary.get("margin_pp"),

@@ -11,9 +11,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gapshift.errors import SettingsError, UnknownNameError
-from gapshift.schema import PREPROCESSING
+from gapshift.schema import PREPROCESSING, Traffic
 
 Model = TypeVar("Model", bound=BaseModel)
+USER_SETTINGS = Path("gapshift.toml")
+"""A user's own settings, in the working directory."""
+USER_TABLES = ("environments", "traffic")
+"""What may stand in them."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -24,6 +28,39 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"No such file: {path}. Give the path of a TOML file.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} is not readable TOML: {error}.") from error
+
+
+def user_settings() -> dict[str, dict[str, Any]]:
+    """The tables of ``gapshift.toml`` in the working directory; none where there is no such file.
+
+    Raises SettingsError where it is no TOML or holds something else than tables, UnknownNameError for a table
+    that means nothing. Each names the file.
+    """
+    if not USER_SETTINGS.exists():
+        return {}
+    tree = read_toml(USER_SETTINGS)
+    for name, value in tree.items():
+        if name not in USER_TABLES:
+            raise UnknownNameError(f"table in {USER_SETTINGS.resolve()}", name, USER_TABLES)
+        if not isinstance(value, dict):
+            raise SettingsError(f"{USER_SETTINGS.resolve()}: {name!r} is not a table; it holds [{name}.NAME] tables.")
+    return tree
+
+
+def user_traffic() -> tuple[Traffic, ...]:
+    """A user's own mixes of requests: the ``[traffic.NAME]`` tables of ``gapshift.toml`` in the working directory.
+
+    Raises SettingsError and UnknownNameError, naming the file and the table.
+    """
+    found = []
+    for name, entry in user_settings().get("traffic", {}).items():
+        where = f"{USER_SETTINGS.resolve()} [traffic.{name}]"
+        if not isinstance(entry, dict):
+            raise SettingsError(f"{where} is not a table; a mix holds levels, labels or groups with their weights.")
+        if "name" in entry:
+            raise SettingsError(f"{where}: the table's header is the name; take the key 'name' away.")
+        found.append(validate(Traffic, {"name": name, **entry}, where))
+    return tuple(found)
 
 
 def validate(model: type[Model], tree: Any, where: str) -> Model:

@@ -169,15 +169,16 @@ def test_an_unknown_environment_lists_those_of_the_models_domain_alone(request_:
         check(replace(request_, environments=("int8-dynamik",)))
     text = str(raised.value)
     assert text.startswith("Unknown environment for vision models 'int8-dynamik'. Did you mean 'int8-dynamic'")
-    assert "resize-nearest" in text
-    assert "text-truncated-16" not in text
+    assert "int8-qdq-per-channel" in text
+    with pytest.raises(UnknownNameError) as raised:
+        check(replace(request_, environments=("text-truncated-15",)))
+    assert "text-truncated" not in str(raised.value).partition("Valid:")[2]
 
 
 def test_an_unknown_environment_lists_all_where_no_model_tells_a_domain(request_: CheckRequest) -> None:
     with pytest.raises(UnknownNameError) as raised:
-        check(replace(request_, environments=("int8-dynamik",), model=request_.out / "none.onnx"))
-    assert str(raised.value).startswith("Unknown environment 'int8-dynamik'.")
-    assert "text-truncated-16" in str(raised.value)
+        check(replace(request_, environments=("text-truncated-15",), model=request_.out / "none.onnx"))
+    assert str(raised.value).startswith("Unknown environment 'text-truncated-15'. Did you mean 'text-truncated-16'")
 
 
 def test_a_missing_bundle_of_a_study_gets_the_nearest_of_those_there(request_: CheckRequest) -> None:

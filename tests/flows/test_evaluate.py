@@ -105,3 +105,25 @@ def test_a_groups_evaluation_keeps_the_runs_deployments_gated(tiny_study: Path, 
     summary, _ = evaluate_run(tmp_path / "named", tmp_path / "group", groups=("precision",))
     gated = {cell["environment"] for cell in summary["cells"] if cell["gated"]}
     assert gated == {"int8-dynamic", "training"}
+
+
+def test_named_bundles_are_evaluated_alone(tiny_study: Path, tmp_path: Path) -> None:
+    known = [bundle.name for bundle in Workspace(tiny_study).read_plan().bundles]
+    names = (known[0], known[-1])
+    chosen = evaluate_run(tiny_study, tmp_path / "two", bundles=names, environments=("onnxruntime-batch-1",))[0]
+    assert {cell["bundle"] for cell in chosen["cells"]} == set(names) < set(known)
+    plan = Workspace(tmp_path / "two").read_plan()
+    assert [bundle.name for bundle in plan.bundles] == list(names)
+    assert {run.name for run in plan.runs} == set(names)
+    assert {path.stem for path in (tmp_path / "two" / "bundles").glob("*.onnx")} == set(names)
+
+
+def test_a_part_of_a_run_does_not_replace_its_report(tiny_study: Path, tmp_path: Path) -> None:
+    name = Workspace(tiny_study).read_plan().bundles[0].name
+    before = (tiny_study / "summary.json").read_bytes()
+    with pytest.raises(WorkspaceError, match=r"planned otherwise \(bundles, .* Give another folder with --out"):
+        evaluate_run(tiny_study, tiny_study, bundles=(name,))
+    assert (tiny_study / "summary.json").read_bytes() == before
+    with pytest.raises(UnknownNameError, match=rf"Unknown bundle '{name}0'\. Did you mean '{name}'"):
+        evaluate_run(tiny_study, tmp_path / "out", bundles=(f"{name}0",))
+    assert not (tmp_path / "out").exists()

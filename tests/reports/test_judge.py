@@ -19,6 +19,7 @@ SUMMARY_KEYS = {
     "schema_version", "verdict", "headline", "reasons", "margin_pp", "alpha", "interval_level", "holm_family",
     "command", "deployments", "strict", "allow_unlevelled", "notes", "tasks", "study", "environments", "items",
     "calibration", "bundles", "cells", "regimes", "contrasts",
+    "observability", "traffic",
 }  # fmt: skip
 CELL_KEYS = {
     "bundle", "environment", "kind", "gated", "deviations", "status", "reason", "n_by_level", "accuracy",
@@ -29,6 +30,8 @@ CELL_KEYS = {
 ADDED_CELL_KEYS = {
     "named", "subsampled", "n", "mean_drop_pp", "tie_changes", "q_change", "bands", "level_reasons", "items_needed",
     "remarks", "undecided_floor", "open_loop", "score",
+    "traffic", "groups",
+    "service", "fallback_share", "no_answer_share",
 }  # fmt: skip
 LEVELS = ("1", "2", "3", "4", "5")
 E = {"estimate", "low", "high"}

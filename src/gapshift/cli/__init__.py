@@ -14,6 +14,8 @@ import click
 import gapshift
 from gapshift.cli.catalog import contract, doctor, envs
 from gapshift.cli.judging import check, evaluate, report
+from gapshift.cli.observing import observe
+from gapshift.cli.repeating import repeat
 from gapshift.cli.studies import calibrate, demo, export, study, train
 from gapshift.errors import GapshiftError
 
@@ -27,7 +29,21 @@ def cli() -> None:
     """
 
 
-for _command in (demo, check, study, calibrate, train, export, evaluate, report, envs, contract, doctor):
+for _command in (
+    demo,
+    check,
+    study,
+    calibrate,
+    train,
+    export,
+    evaluate,
+    repeat,
+    report,
+    observe,
+    envs,
+    contract,
+    doctor,
+):
     cli.add_command(_command)
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 DOMAINS: tuple[Domain, ...] = ("vision", "text", "audio", "control")
 """The schema's own, which is imported only where it is needed: ``--help`` answers at once."""
 
+_environment_file = click.option(
+    "--environment-file", type=PATH, help="A TOML file with environments of your own, beside gapshift.toml's."
+)
+
 
 @click.group()
 def envs() -> None:
@@ -26,36 +30,78 @@ def envs() -> None:
 
 @envs.command("list")
 @click.option("--group", "groups", multiple=True, metavar="GROUP", help="Only a group or kind. Repeatable.")
-@click.option("--environment-file", type=PATH, help="A TOML file with environments of your own, listed too.")
+@_environment_file
 @json_option
 def envs_list(groups: tuple[str, ...], environment_file: Path | None, as_json: bool) -> int:
-    """Every environment: name, kind, groups, and where it is met."""
-    from gapshift.envs.catalog import choose
+    """Every environment by axis: name, kind, and where it is met; and how many there are."""
+    from gapshift.envs.catalog import AXES, COMPOUND, axis_of, choose
 
     environments = choose((), groups, environment_file)
     if as_json:
-        click.echo(json.dumps([environment.model_dump(mode="json") for environment in environments]))
+        listed = [environment.model_dump(mode="json") | {"axis": axis_of(environment)} for environment in environments]
+        click.echo(json.dumps(listed))
         return 0
     width = max(len(environment.name) for environment in environments)
-    for environment in environments:
-        click.echo(f"{environment.name:<{width}}  {environment.kind:<10}  {environment.summary}")
+    counts = []
+    for axis in (*AXES, COMPOUND):
+        own = [environment for environment in environments if axis_of(environment) == axis]
+        if own:
+            counts.append(f"{axis} {len(own)}")
+            click.echo(f"{axis}\n" + "".join(f"  {_line(each, width)}\n" for each in own))
+    click.echo(f"{', '.join(counts)}: {len(environments)} in all")
     return 0
+
+
+def _line(environment: Environment, width: int) -> str:
+    return f"{environment.name:<{width}}  {environment.kind:<10}  {environment.summary}"
 
 
 @envs.command("show")
 @click.argument("name")
-@click.option("--environment-file", type=PATH, help="A TOML file with environments of your own.")
+@_environment_file
 @json_option
 def envs_show(name: str, environment_file: Path | None, as_json: bool) -> int:
     """One environment and its deviations."""
-    from gapshift.envs.catalog import choose
+    from gapshift.envs.catalog import axis_of, choose
 
     (environment,) = choose((name,), (), environment_file)
+    axis = axis_of(environment)
     if as_json:
-        click.echo(json.dumps(environment.model_dump(mode="json")))
+        click.echo(json.dumps(environment.model_dump(mode="json") | {"axis": axis}))
         return 0
-    click.echo(_environment_lines(environment))
+    click.echo(_environment_lines(environment, axis))
     return 0
+
+
+@envs.command("diff")
+@click.argument("a")
+@click.argument("b")
+@_environment_file
+@json_option
+def envs_diff(a: str, b: str, environment_file: Path | None, as_json: bool) -> int:
+    """What A and B differ in: two environments, two files of `gapshift doctor --json`, or two run folders."""
+    from gapshift.flows.environment_diff import compare
+
+    found = compare(a, b, environment_file)
+    if as_json:
+        click.echo(json.dumps(found.as_json()))
+        return 0
+    sections = {
+        f"only in {a}": [f"{path} = {_value(value)}" for path, value in found.only_in_a.items()],
+        f"only in {b}": [f"{path} = {_value(value)}" for path, value in found.only_in_b.items()],
+        f"in {a} and in {b}": [
+            f"{path} = {_value(one)} and {_value(other)}" for path, (one, other) in found.different.items()
+        ],
+    }
+    lines = [line for title, found in sections.items() if found for line in (title, *(f"  {each}" for each in found))]
+    click.echo("\n".join(lines) or f"{a} and {b} do not differ.")
+    return 0
+
+
+def _value(value: Any) -> str:
+    """TOML's look for a deviation's value; a list of names as words."""
+    names = isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return ", ".join(value) if names else json.dumps(value)
 
 
 @click.command()
@@ -111,7 +157,7 @@ def _words(value: object) -> str:
     return (" ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
 
 
-def _environment_lines(environment: Environment) -> str:
-    lines = [environment.name, f"  {environment.summary}", f"  kind: {environment.kind}"]
+def _environment_lines(environment: Environment, axis: str) -> str:
+    lines = [environment.name, f"  {environment.summary}", f"  kind: {environment.kind}", f"  axis: {axis}"]
     lines += [f"  groups: {', '.join(environment.groups)}", "  deviations:"]
     return "\n".join(lines + [f"    {key} = {json.dumps(value)}" for key, value in environment.deviations.items()])

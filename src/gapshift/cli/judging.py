@@ -88,6 +88,13 @@ def _judged(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--out", type=PATH, help="Folder of the new run (default: RUN itself).")
+@click.option(
+    "--bundle",
+    "bundles",
+    multiple=True,
+    metavar="NAME",
+    help="Only this bundle of the run; needs --out. Repeatable.",
+)
 @click.option("--data", help="Where the run's data lies now, if it moved (TASK=PATH where it has several tasks).")
 @calibration_options
 @environment_options

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gapshift.domains.base import Dataset
-from gapshift.envs.catalog import choose
-from gapshift.envs.runner import CALIBRATED_FORMATS
+from gapshift.envs.catalog import OWN_NAMES, choose
 from gapshift.errors import DataError, GapshiftError, ModelFileError, SettingsError, UnknownNameError
 from gapshift.export.model_file import describe, sha256
 from gapshift.export.stamp import check_against, contract_from_toml, read_contract
@@ -20,7 +19,18 @@ from gapshift.flows.judging import Sets, report, run_cells
 from gapshift.flows.levels import CalibrationSettings, Rated, given_levels, levels_from_file, rate, write_rated
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.splitting import TEST
-from gapshift.schema import CLASS_OUTPUTS, Bundle, DataSource, Domain, Environment, RunPlan, TaskPlan, takes
+from gapshift.schema import (
+    CALIBRATED_FORMATS,
+    CLASS_OUTPUTS,
+    Bundle,
+    DataSource,
+    Domain,
+    Environment,
+    RunPlan,
+    TaskPlan,
+    takes,
+)
+from gapshift.settings import user_traffic
 from gapshift.workspace import Workspace
 
 _MOST_NAMES = 8
@@ -89,6 +99,7 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         seed=request.seed,
         strict=request.strict,
         allow_unlevelled=request.allow_unlevelled,
+        traffic=user_traffic(),
     )
     with workspace.lock():
         workspace.refuse_other_command("check")
@@ -149,9 +160,8 @@ def _names_exist(request: CheckRequest) -> None:
         return
     domain = _domain(request)
     valid = [name for name, each in known.items() if domain is None or takes(domain, each)]
-    step = "`gapshift envs list` describes them; your own need --environment-file FILE."
     told = "environment" if domain is None else f"environment for {domain} models"
-    raise UnknownNameError(told, unknown[0], valid, step)
+    raise UnknownNameError(told, unknown[0], valid, OWN_NAMES)
 
 
 def _domain(request: CheckRequest) -> Domain | None:

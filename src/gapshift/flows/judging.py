@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gapshift.domains.base import Dataset
-from gapshift.envs.runner import Matrix, TaskItems, evaluate
+from gapshift.envs.cells import TaskItems
+from gapshift.envs.runner import Matrix, evaluate
 from gapshift.flows.levels import read_rated
 from gapshift.flows.reporting import Reporter
 from gapshift.reports.judge import judge
@@ -37,6 +38,7 @@ def run_cells(
     sets: Mapping[str, Sets],
     reporter: Reporter,
     debug: bool = False,
+    keep_outputs: bool = False,
 ) -> None:
     """Evaluate every planned cell that does not exist yet; ``sets`` by task."""
     reporter.stage("evaluate")
@@ -47,6 +49,7 @@ def run_cells(
         tasks={name: TaskItems(each.judged, each.calibration, rated[name]) for name, each in sets.items()},
         subsample_per_level=max(200, int(_SPARE * items_for_zero(plan.margin_pp / 100))),
         seed=plan.seed,
+        keep_outputs=keep_outputs,
     )
     evaluate(workspace, matrix, reporter.progress, debug)
 

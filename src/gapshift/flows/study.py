@@ -33,7 +33,7 @@ from gapshift.flows.study_runs import model_runs
 from gapshift.flows.study_settings import StudySettings
 from gapshift.records import write_text
 from gapshift.schema import Bundle, Domain, Environment, RunPlan, TaskPlan, takes
-from gapshift.settings import validate
+from gapshift.settings import user_traffic, validate
 from gapshift.workspace import Workspace
 
 Stage = Literal["calibrate", "train", "export", "evaluate", "report"]
@@ -214,6 +214,7 @@ def _plan(
         seed=settings.seed,
         strict=evaluation.strict,
         allow_unlevelled=evaluation.allow_unlevelled,
+        traffic=user_traffic(),
         notes=notes,
     )
 
