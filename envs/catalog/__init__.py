@@ -38,6 +38,8 @@ from gapshift.schema import (
 from gapshift.settings import USER_SETTINGS, read_toml, user_settings, validate
 
 AXES = ("preprocessing", "graph", "precision", "runtime", "shift", "service")
+EVERY = "all"
+"""The group that every environment is in."""
 OWN_NAMES = (
     "`gapshift envs list` describes them; your own stand in gapshift.toml here, or need --environment-file FILE."
 )
@@ -119,12 +121,12 @@ def select(
 ) -> tuple[Environment, ...]:
     """Environments by name and by group, in catalog order; all of them when nothing is named.
 
-    A kind (``equivalent``) is a group too. ``extra`` holds a user's own, which win over
+    A kind (``equivalent``) is a group too, and so is ``all``. ``extra`` holds a user's own, which win over
     the catalog's. Raises UnknownNameError with the nearest names.
     """
     known = {**catalog(), **(extra or {})}
     names, groups = tuple(names), tuple(groups)
-    valid_groups = {group for environment in known.values() for group in (*environment.groups, environment.kind)}
+    valid_groups = {group for environment in known.values() for group in (EVERY, *environment.groups, environment.kind)}
     for name in names:
         if name not in known:
             raise UnknownNameError(
@@ -136,7 +138,7 @@ def select(
     for group in groups:
         if group not in valid_groups:
             raise UnknownNameError("environment group", group, valid_groups)
-    everything = not names and not groups
+    everything = (not names and not groups) or EVERY in groups
     return tuple(
         environment
         for environment in known.values()

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from gapshift.errors import DataError, UnknownNameError, WorkspaceError
-from gapshift.flows.evaluate import evaluate_run
+from gapshift.envs.catalog import catalog
+from gapshift.errors import DataError, SettingsError, UnknownNameError, WorkspaceError
+from gapshift.flows.evaluate import environments_for_run, evaluate_run
+from gapshift.schema import takes
 from gapshift.workspace import Workspace
 
 TIMINGS = ("seconds", "items_per_second")
@@ -105,6 +107,16 @@ def test_a_groups_evaluation_keeps_the_runs_deployments_gated(tiny_study: Path, 
     summary, _ = evaluate_run(tmp_path / "named", tmp_path / "group", groups=("precision",))
     gated = {cell["environment"] for cell in summary["cells"] if cell["gated"]}
     assert gated == {"int8-dynamic", "training"}
+
+
+def test_groups_mean_those_of_the_runs_domains(tiny_study: Path) -> None:
+    plan = Workspace(tiny_study).read_plan()
+    every = {environment.name for environment in environments_for_run(plan, (), ("all",), None)}
+    assert every == {name for name, environment in catalog().items() if takes("vision", environment)}
+    named = {environment.name for environment in environments_for_run(plan, ("text-cased",), ("all",), None)}
+    assert named == every | {"text-cased"}
+    with pytest.raises(SettingsError, match="No environment of the group text is for vision models"):
+        environments_for_run(plan, (), ("text",), None)
 
 
 def test_named_bundles_are_evaluated_alone(tiny_study: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def environment_options(command: Command) -> Command:
             "groups",
             multiple=True,
             metavar="GROUP",
-            help="Environments of a group or kind (equivalent, precision, mobile, ...): reported, gated only "
+            help="Environments of a group or kind (equivalent, precision, mobile, ..., all): reported, gated only "
             "where equivalent. Repeatable.",
         ),
         click.option("--environment-file", type=PATH, help="A TOML file with environments of your own."),

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from gapshift.envs.catalog import choose
-from gapshift.errors import WorkspaceError
+from gapshift.errors import SettingsError, WorkspaceError
 from gapshift.flows.again import bring, moved_tasks, only, with_items
 from gapshift.flows.judging import report, run_cells
 from gapshift.flows.reporting import Reporter, Silent
-from gapshift.schema import DataSource, RunPlan
+from gapshift.schema import DataSource, Environment, RunPlan, takes
 from gapshift.settings import user_traffic, validate
 from gapshift.workspace import Workspace
 
@@ -33,9 +33,9 @@ def evaluate_run(
 
     ``bundles`` names those that are evaluated (none: all), with their tasks; a part of a run needs an ``out`` of
     its own. Without names or groups the run's own plan is repeated. Named environments become the
-    deployments, which are gated; with groups alone the run's deployments stay gated.
-    ``data`` says where the items lie now, if they moved; ``calibration_data`` is for the
-    static quantiser.
+    deployments, which are gated; with groups alone the run's deployments stay gated, and environments of
+    domains that the run has not are left out. ``data`` says where the items lie now, if they moved;
+    ``calibration_data`` is for the static quantiser.
     Raises WorkspaceError for a folder that is no run, or where another run (or another
     plan) would be overwritten; DataError where items are missing; UnknownNameError for a bundle
     or an environment that there is not.
@@ -85,7 +85,7 @@ def _new_plan(
 ) -> RunPlan:
     changes: dict[str, Any] = {}
     if names or groups or file:
-        environments = choose(names, groups, file)
+        environments = environments_for_run(plan, names, groups, file)
         planned = {environment.name for environment in environments}
         kept = tuple(name for name in plan.deployments if name in planned)
         changes = {"environments": environments, "deployments": names or kept}
@@ -94,3 +94,21 @@ def _new_plan(
     if data is not None or calibration_data is not None:
         changes["tasks"] = moved_tasks(plan, data, calibration_data)
     return validate(RunPlan, plan.model_copy(update=changes).model_dump(), "the new plan")
+
+
+def environments_for_run(
+    plan: RunPlan, names: tuple[str, ...], groups: tuple[str, ...], file: Path | None
+) -> tuple[Environment, ...]:
+    """The chosen environments without those of domains that the run has not, but for what is named.
+
+    Raises UnknownNameError for names and groups that there are not, SettingsError where nothing is left.
+    """
+    domains = {bundle.domain for bundle in plan.bundles}
+    chosen = choose(names, groups, file)
+    fitting = tuple(e for e in chosen if e.name in names or any(takes(domain, e) for domain in domains))
+    if not fitting:
+        raise SettingsError(
+            f"No environment of the group {' or '.join(groups)} is for {' or '.join(sorted(domains))} models, which "
+            "the run has. `gapshift envs list --group GROUP` lists a group."
+        )
+    return fitting
