@@ -51,7 +51,10 @@ MEMORY_AIM_MIB = 100
 """The most memory above the bare loop's that ``evaluate`` should need."""
 CELLS = 4
 """Cells that share their preprocessing: the reference, under several names."""
-SIDE, CLASSES, WIDTH, BATCH = 32, 10, 24, Runtime().batch_size
+SIDE, CLASSES, BATCH = 32, 10, Runtime().batch_size
+WIDTHS = (24, 64)
+"""Of the networks that are timed: the image study's own, and one of the usual cost of a small deployed CNN. The ratio
+that is reported first is the latter's; what evaluating costs an item is the same for both."""
 QUICK: tuple[int, int, tuple[int, ...]] = (2_000, 3, (1_000, 5_000))
 """Items, repeats and memory's sizes of ``--quick``."""
 CONTRACT = Contract(
@@ -79,8 +82,10 @@ class Generated(Dataset):
 
 @dataclass(frozen=True)
 class Speed:
-    """Items a second of both, and their ratio in each pair: median, least and most."""
+    """Items a second of both, and their ratio in each pair: median, least and most. ``seconds`` are those of
+    evaluate's steps, all cells, a mean."""
 
+    width: int
     items: int
     cells: int
     bare: float
@@ -88,6 +93,7 @@ class Speed:
     ratio: float
     least: float
     most: float
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -108,19 +114,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print tables and one line of JSON (``--json``: that line alone)."""
     options = _options(arguments)
     if options.child:
-        _child(options.child, options.items, Path(options.model))
+        _child(options.child, options.items, options.width, Path(options.model))
         return
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model.onnx"
-        subprocess.run([sys.executable, __file__, "--child", "model", "--model", str(model)], check=True)
-        speed, spent = measure_speed(model, options.items, options.repeats, Path(folder))
-        memory = [measure_memory(model, size) for size in options.memory]
+        models = {width: Path(folder) / f"model-{width}.onnx" for width in WIDTHS}
+        for width, model in models.items():
+            command = [sys.executable, __file__, "--child", "model", "--width", str(width), "--model", str(model)]
+            subprocess.run(command, check=True)
+        speeds = [measure_speed(width, models[width], options.items, options.repeats) for width in WIDTHS]
+        memory = [measure_memory(models[WIDTHS[0]], size) for size in options.memory]
     if not options.json:
-        _print(speed, spent, memory)
+        _print(speeds, memory)
     found = {
-        "ratio": round(speed.ratio, 4),
-        "speed": asdict(speed),
-        "seconds": {name: round(seconds, 3) for name, seconds in spent.items()},
+        "ratio": round(speeds[-1].ratio, 4),
+        "speeds": [asdict(speed) for speed in speeds],
         "memory": [asdict(size) | {"above_mib": round(size.above_mib, 1)} for size in memory],
         "machine": fingerprint() | versions("onnxruntime", "numpy", "gapshift"),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -131,9 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 # ------------------------------------------------------------------------------ speed
 
 
-def measure_speed(model: Path, items: int, repeats: int, folder: Path) -> tuple[Speed, dict[str, float]]:
-    """Alternating pairs of the bare loop and ``evaluate``, and the seconds of the latter's steps, a mean."""
-    data, session = Generated(items), _session(model)
+def measure_speed(width: int, model: Path, items: int, repeats: int) -> Speed:
+    """Alternating pairs of the bare loop and ``evaluate``."""
+    data, session, folder = Generated(items), _session(model), model.with_suffix("")
     data.digest()  # a run's data is hashed once, however many cells it has
     with Preparer(data, folder / "prepared", CONTRACT.preprocessing) as preparer:
         tensor = preparer.prepared(CONTRACT.preprocessing).tensor[:]
@@ -148,7 +155,7 @@ def measure_speed(model: Path, items: int, repeats: int, folder: Path) -> tuple[
         seconds, steps = _pair(runs, repeat)
         pairs.append(seconds)
         spent.update(steps)
-    return _speed(pairs, items), {step: seconds / repeats for step, seconds in spent.items()}
+    return _speed(width, items, pairs, {step: round(seconds / repeats, 4) for step, seconds in spent.items()})
 
 
 def _pair(
@@ -159,10 +166,19 @@ def _pair(
     return {name: seconds for name, (seconds, _) in found.items()}, found["evaluate"][1]
 
 
-def _speed(pairs: Sequence[dict[str, float]], items: int) -> Speed:
+def _speed(width: int, items: int, pairs: Sequence[dict[str, float]], spent: dict[str, float]) -> Speed:
     ratios = [pair["bare"] / pair["evaluate"] for pair in pairs]
     rates = {name: items * CELLS / statistics.median(pair[name] for pair in pairs) for name in ("bare", "evaluate")}
-    return Speed(items, CELLS, **rates, ratio=statistics.median(ratios), least=min(ratios), most=max(ratios))
+    return Speed(
+        width,
+        items,
+        CELLS,
+        **rates,
+        ratio=statistics.median(ratios),
+        least=min(ratios),
+        most=max(ratios),
+        seconds=spent,
+    )
 
 
 def _loop(session: Any, batches: Sequence[NDArray[np.float32]]) -> tuple[float, dict[str, float]]:
@@ -239,10 +255,10 @@ def _peak(command: list[str]) -> float:
     return int(done.stdout.split()[-1]) / 1024
 
 
-def _child(kind: str, items: int, model: Path) -> None:
+def _child(kind: str, items: int, width: int, model: Path) -> None:
     """What runs in a process of its own: making the model (torch is large), or evaluating."""
     if kind == "model":
-        write_model(model)
+        write_model(model, width)
         return
     with tempfile.TemporaryDirectory() as folder:
         evaluate(Workspace(Path(folder) / "run"), _matrix(model, Generated(items)), debug=True)
@@ -251,7 +267,7 @@ def _child(kind: str, items: int, model: Path) -> None:
     print(peak[1])
 
 
-def write_model(path: Path) -> None:
+def write_model(path: Path, width: int) -> None:
     """A convolutional network of this project's own family, with random weights."""
     import torch
 
@@ -259,20 +275,21 @@ def write_model(path: Path) -> None:
     from gapshift.train.models import ModelSpec, build_spec
 
     shape = (3, SIDE, SIDE)
-    spec = ModelSpec(family="cnn", shape=shape, classes=CLASSES, width=WIDTH)
+    spec = ModelSpec(family="cnn", shape=shape, classes=CLASSES, width=width)
     to_onnx(build_spec(spec, seed=0), torch.zeros(1, *shape), path)
 
 
 # ----------------------------------------------------------------------------- output
 
 
-def _print(speed: Speed, spent: dict[str, float], memory: Sequence[Memory]) -> None:
-    print(f"{speed.items:,} items, {speed.cells} cells, batches of {BATCH}: items/s")
-    print(f"  bare loop {speed.bare:>10,.0f}\n  evaluate  {speed.evaluate:>10,.0f}")
-    print(f"  ratio     {speed.ratio:>10.3f}  ({speed.least:.3f} to {speed.most:.3f}; aim {AIM})")
-    print("seconds of evaluate's steps, all cells, mean of the repeats")
-    for step, seconds in sorted(spent.items(), key=lambda entry: -entry[1]):
-        print(f"  {step:<22} {seconds:8.3f}")
+def _print(speeds: Sequence[Speed], memory: Sequence[Memory]) -> None:
+    for speed in speeds:
+        print(f"CNN of width {speed.width}, {speed.items:,} items, {speed.cells} cells, batches of {BATCH}: items/s")
+        print(f"  bare loop {speed.bare:>10,.0f}\n  evaluate  {speed.evaluate:>10,.0f}")
+        print(f"  ratio     {speed.ratio:>10.3f}  ({speed.least:.3f} to {speed.most:.3f}; aim {AIM})")
+        print("  seconds of evaluate's steps, all cells, mean of the repeats")
+        for step, seconds in sorted(speed.seconds.items(), key=lambda entry: -entry[1]):
+            print(f"    {step:<22} {seconds:8.3f}")
     print(f"highest resident memory, MiB (aim: at most {MEMORY_AIM_MIB} above, and flat)")
     for size in memory:
         print(
@@ -284,11 +301,12 @@ def _print(speed: Speed, spent: dict[str, float], memory: Sequence[Memory]) -> N
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=10_000)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory", type=_sizes, default=(1_000, 10_000, 50_000), metavar="N,N,...")
     parser.add_argument("--quick", action="store_true", help="2,000 items, 3 repeats, memory at 1,000 and 5,000")
     parser.add_argument("--json", action="store_true", help="print the last line alone")
     parser.add_argument("--child", choices=("model", "evaluate"), help=argparse.SUPPRESS)
+    parser.add_argument("--width", type=int, default=WIDTHS[0], help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.quick:

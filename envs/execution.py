@@ -27,7 +27,7 @@ def truth(
     another, when an emulation's roundings were optimised away, or when compute nodes
     run on a provider other than the asked one. A quantised format asks for its integer
     arithmetic: what ran in float between DequantizeLinear and QuantizeLinear does not
-    match. A weight-only format and an emulation ask for float32 arithmetic, on rounded
+    match, nor does a float32 file of whose compute nodes none was found again. A weight-only format and an emulation ask for float32 arithmetic, on rounded
     weights and on rounded values. With format float32 a file that holds other formats is
     run as given, and OpenVINO without a hint chooses for itself: nothing was asked for
     there, so that both match, whatever ran being named. ``rounds`` says that the file was
@@ -73,8 +73,13 @@ def _request(precision: Precision, runtime: Runtime, stored: Counter[str], graph
         if runtime.precision_hint is None:
             return "openvino default", True
         wanted = _HINTS[runtime.precision_hint]
-        return wanted, set(graph.formats()) <= {wanted}
-    return "float32", set(graph.formats()) <= {"float32"}
+        return wanted, _all(wanted, stored, graph)
+    return "float32", _all("float32", stored, graph)
+
+
+def _all(wanted: str, stored: Counter[str], graph: ExecutedGraph) -> bool:
+    """Whether what runs is ``wanted`` alone; nothing found, where the file computes something, says nothing."""
+    return set(graph.formats()) <= {wanted} and bool(graph.nodes or not stored)
 
 
 def _ran(executed: Counter[str], stored: Counter[str], wanted: str) -> bool:

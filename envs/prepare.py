@@ -49,9 +49,10 @@ class TensorFile:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice | list[int] | NDArray[np.integer[Any]]) -> NDArray[Any]:
-        """These rows, in this order: an array of the caller's own."""
-        wanted = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, dtype=np.intp)
+    def __getitem__(self, rows: slice | list[int] | NDArray[np.integer[Any] | np.bool_]) -> NDArray[Any]:
+        """These rows (indices from 0, or a mask), in this order: an array of the caller's own."""
+        wanted = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
+        wanted = np.flatnonzero(wanted) if wanted.dtype == np.bool_ else wanted.astype(np.intp, copy=False)
         found = np.empty((len(wanted), *self.shape[1:]), dtype=self.dtype)
         if self._file is not None:
             for begin, end in _neighbours(wanted):

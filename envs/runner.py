@@ -157,6 +157,7 @@ class _Run:
 
     def _planned(self, bundle: Bundle, environment: Environment) -> Cell | None:
         """The cell to run; None where the contract already rules it out (recorded as such)."""
+        self._laps = Laps()
         try:
             deployment = resolve(bundle.contract, environment)
         except NotApplicableError as error:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gapshift.errors import EvaluationError, NotApplicableError
 from gapshift.export.formats import CAST_TO, TF32_SPLIT, rounded
+from gapshift.export.graph_part import parts_of
 from gapshift.export.opset import at_opset
 
 MATRIX_OPERATORS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -33,10 +34,11 @@ def emulate(model: onnx.ModelProto, form: str) -> onnx.ModelProto:
 
     Biases stay float32, like the sums they join. Raises EvaluationError where the model has no matrix operator at
     its top level, NotApplicableError where it has a recurrent one: its state goes from step to step inside the
-    operator, out of reach of a rounding.
+    operator, out of reach of a rounding; or where it has one inside a branch or loop, which is not rounded.
     """
     require_matrix_operator(model)
     _refuse_recurrent(model)
+    _refuse_inner(model)
     emulated = at_opset(model, _OPSET, "8-bit floats exist")
     _Rounding(emulated.graph, form).apply()
     return emulated
@@ -62,6 +64,17 @@ def _refuse_recurrent(model: onnx.ModelProto) -> None:
         raise NotApplicableError(
             f"the graph has {' and '.join(found)}, whose state is carried inside the operator in float32 and cannot be "
             "rounded at every step. Leave environments of this format out for recurrent models."
+        )
+
+
+def _refuse_inner(model: onnx.ModelProto) -> None:
+    """A half emulated model would pass for a whole one."""
+    inner = (node for part in parts_of(model)[1:] for node in part.graph.node)
+    found = sorted({node.op_type for node in inner if is_matrix_operator(node) or node.op_type in RECURRENT_OPERATORS})
+    if found:
+        raise NotApplicableError(
+            f"the graph has {' and '.join(found)} inside If, Loop or Scan, where nothing is rounded. Leave environments "
+            "of this format out for this model, or export it without branches and loops."
         )
 
 

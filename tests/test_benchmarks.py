@@ -110,13 +110,14 @@ def test_evaluating_is_measured_against_the_loop(
     evaluate: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate, "QUICK", (48, 2, (20,)))
+    monkeypatch.setattr(evaluate, "WIDTHS", (4,))
     evaluate.main(["--quick"])
     *table, last = capsys.readouterr().out.splitlines()
     found = json.loads(last)
-    assert found["ratio"] == round(found["speed"]["ratio"], 4)
-    assert 0 < found["speed"]["least"] <= found["ratio"] <= found["speed"]["most"]
-    assert found["seconds"]["answer"] >= found["seconds"]["of answer: inference"] > 0
-    (memory,) = found["memory"]
+    (speed,), (memory,) = found["speeds"], found["memory"]
+    assert found["ratio"] == round(speed["ratio"], 4)
+    assert 0 < speed["least"] <= speed["ratio"] <= speed["most"]
+    assert speed["seconds"]["answer"] >= speed["seconds"]["of answer: inference"] > 0
     assert 20 < memory["bare_mib"] < memory["evaluate_mib"]
     assert memory["above_mib"] == pytest.approx(memory["evaluate_mib"] - memory["bare_mib"], abs=0.06)
     assert any("bare loop" in line for line in table)
@@ -124,6 +125,6 @@ def test_evaluating_is_measured_against_the_loop(
 
 def test_a_pairs_ratio_is_the_loops_time_over_evaluates(evaluate: ModuleType) -> None:
     pairs = [{"bare": 1.0, "evaluate": 2.0}, {"bare": 3.0, "evaluate": 4.0}, {"bare": 1.0, "evaluate": 1.0}]
-    speed = evaluate._speed(pairs, 100)
+    speed = evaluate._speed(4, 100, pairs, {})
     assert (speed.ratio, speed.least, speed.most) == (0.75, 0.5, 1.0)
     assert (speed.bare, speed.evaluate) == (400.0, 200.0)

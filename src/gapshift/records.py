@@ -24,6 +24,7 @@ from gapshift.errors import EvaluationError, WorkspaceError
 from gapshift.schema import CalibrationCard, CellInfo, Item, RecordStatus
 
 _INFO = b"gapshift.cell"
+_ROWS_AT_ONCE = 8192
 _CARDS = b"gapshift.calibration"
 _CARD_LIST = TypeAdapter(tuple[CalibrationCard, ...])
 
@@ -233,10 +234,16 @@ def write_text(path: Path, text: str) -> None:
 def write_cell(path: Path, info: CellInfo, records: Records | None = None) -> None:
     """Write one cell atomically; a cell that did not run has no rows."""
     records = records if records is not None else unanswered([], "ok")
-    columns = [_as_arrow(getattr(records, field.name), field.type) for field in RECORD_SCHEMA]
-    table = pa.Table.from_arrays(columns, schema=RECORD_SCHEMA.with_metadata({_INFO: info.model_dump_json().encode()}))
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, write_page_checksum=True)
+    schema = RECORD_SCHEMA.with_metadata({_INFO: info.model_dump_json().encode()})
+    # In parts, and with dictionaries for words alone: a few MB of buffers for 50,000 rows, where it would be 36.
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, schema, use_dictionary=["status"], write_page_checksum=True) as writer,
+    ):
+        for start in range(0, len(records), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            columns = [_as_arrow(getattr(records, field.name)[part], field.type) for field in schema]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
 def _as_arrow(values: NDArray[Any], kind: pa.DataType) -> pa.Array:

@@ -105,7 +105,10 @@ def _answered(
     parts += [no_answers(_items(asked, skipped)), unanswered(_items(asked, unreadable), "unreadable")]
     back = np.argsort(np.argsort(asked.rows, kind="stable"), kind="stable")
     order = np.argsort(np.concatenate([rows, skipped, unreadable]), kind="stable")
-    return Answered(concatenate(parts).take(order[back]), like_probabilities and interface.output_kind == "logits")
+    records, places = concatenate(parts), order[back]
+    if not np.array_equal(places, np.arange(len(places))):  # as a rule all are in their place: no copy then
+        records = records.take(places)
+    return Answered(records, like_probabilities and interface.output_kind == "logits")
 
 
 def _records(asked: Asked, rows: NDArray[np.intp], scores: NDArray[Any], interface: ModelInterface) -> Records:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, load, select
+from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, load, own, select
 from gapshift.errors import WorkspaceError
 from gapshift.flows.again import bring, moved_tasks, only, with_items
 from gapshift.flows.judging import run_cells
@@ -75,10 +75,10 @@ def _plan(old: RunPlan, names: tuple[str, ...], file: Path | None) -> RunPlan:
 
 
 def _bases(old: RunPlan, names: tuple[str, ...], file: Path | None) -> tuple[Environment, ...]:
-    """The environments to repeat: of the run's own, of a user's file, of the catalog."""
+    """The environments to repeat: of a user's file, of the run's own, of ``gapshift.toml``, of the catalog."""
     names = tuple(dict.fromkeys(names or (REFERENCE, *old.deployments)))
-    own = {environment.name: environment for environment in old.environments}
-    extra = {REFERENCE: REFERENCE_ENVIRONMENT} | own | (load(file) if file else {})
+    planned = {environment.name: environment for environment in old.environments}
+    extra = {REFERENCE: REFERENCE_ENVIRONMENT} | own() | planned | (load(file) if file else {})
     found = {environment.name: environment for environment in select(names, (), extra)}
     return tuple(found[name] for name in names)
 
