@@ -80,7 +80,7 @@ def require_fit(cell: Cell, inputs: Prepared | None, takes: Interface) -> None:
         return
     problem = takes.misfit(inputs.tensor)
     if problem:
-        raise NotApplicableError(f"it sets {listing(deviations)}, which contradicts the graph: {problem}")
+        raise NotApplicableError(f"it sets {listing(deviations)}, which contradicts the graph: {problem.replace(takes.model, 'it', 1)}")
 
 
 def batch_effect(cell: Cell, fixed: int | None) -> str:

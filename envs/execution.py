@@ -27,11 +27,12 @@ def truth(
     another, when an emulation's roundings were optimised away, or when compute nodes
     run on a provider other than the asked one. A quantised format asks for its integer
     arithmetic: what ran in float between DequantizeLinear and QuantizeLinear does not
-    match, nor does a float32 file of whose compute nodes none was found again. A weight-only format and an emulation ask for float32 arithmetic, on rounded
+    match. A weight-only format and an emulation ask for float32 arithmetic, on rounded
     weights and on rounded values. With format float32 a file that holds other formats is
     run as given, and OpenVINO without a hint chooses for itself: nothing was asked for
-    there, so that both match, whatever ran being named. ``rounds`` says that the file was
-    rewritten to round somewhere, which a runtime may optimise away too.
+    there, so that both match, whatever ran being named. Where float32 was asked for and none
+    of the file's compute nodes is found again, it does not match. ``rounds`` says that the file
+    was rewritten to round somewhere, which a runtime may optimise away too.
     """
     model = read_model(variant_path)
     graph, stored = session.executed(), Counter(form for _, form in stored_nodes(model))

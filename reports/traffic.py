@@ -34,7 +34,7 @@ from gapshift.reports.groups import (
     groups_json,
     sizes,
 )
-from gapshift.reports.load import ALL_LEVELS, Floats, Reference
+from gapshift.reports.load import ALL_LEVELS, Floats
 from gapshift.reports.planned import MeasuredCell, MeasuredRun
 from gapshift.reports.statistics import (
     Estimate,
@@ -97,14 +97,24 @@ def check_names(
     mixes: Iterable[Traffic], labels: Mapping[str, Sequence[str]], groups: Mapping[str, Iterable[str]]
 ) -> None:
     """Raises UnknownNameError where a mix weighs a label or a group that no task has (both by task)."""
+    for mix in mixes:
+        problem = unknown_name(mix, labels, groups)
+        if problem:
+            raise problem
+
+
+def unknown_name(
+    mix: Traffic, labels: Mapping[str, Sequence[str]], groups: Mapping[str, Iterable[str]]
+) -> UnknownNameError | None:
+    """The error of the first label or group that a mix weighs and that no task has; None where all are known."""
     known_labels = {name for names in labels.values() for name in names}
     known_groups = {name for names in groups.values() for name in names}
-    for mix in mixes:
-        for name in mix.weights:
-            if mix.by == "labels" and all(label_index(name, own) is None for own in labels.values()):
-                raise _unknown(f"label of the traffic mix {mix.name!r}:", name, known_labels)
-            if mix.by == "groups" and name not in known_groups:
-                raise _unknown(f"group of the traffic mix {mix.name!r}:", name, known_groups)
+    for name in mix.weights:
+        if mix.by == "labels" and all(label_index(name, own) is None for own in labels.values()):
+            return _unknown(f"label of the traffic mix {mix.name!r}:", name, known_labels)
+        if mix.by == "groups" and name not in known_groups:
+            return _unknown(f"group of the traffic mix {mix.name!r}:", name, known_groups)
+    return None
 
 
 def _unknown(what: str, name: str, valid: Iterable[str]) -> UnknownNameError:
@@ -132,13 +142,8 @@ def _labels_by_task(run: MeasuredRun) -> dict[str, tuple[str, ...]]:
 
 
 def _groups_by_task(run: MeasuredRun) -> dict[str, set[str]]:
-    """Groups of the judged items; a task without a reference has none."""
-    found: dict[str, set[str]] = {}
-    for bundle in run.bundles:
-        if isinstance(bundle.reference, Reference):
-            known = bundle.reference.position[bundle.reference.position >= 0]
-            found.setdefault(bundle.bundle.task, set()).update(bundle.items.group[known].tolist())
-    return {task: names - {""} for task, names in found.items()}
+    """Groups of all rated items: names stay known where a reference broke, which is a verdict and no typo."""
+    return {bundle.bundle.task: set(bundle.items.group.tolist()) - {""} for bundle in run.bundles}
 
 
 # --------------------------------------------------------------------------- a cell

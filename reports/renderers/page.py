@@ -309,12 +309,17 @@ def _strip(row: EnvironmentRow, group: Group, cells: Cells) -> list[HeatCell]:
 def absent_cells(environments: Iterable[EnvironmentRow]) -> list[tuple[str, str, str, str]]:
     """What did not run: (environment, status, bundles, reason), bundles with the same reason folded together."""
     found: dict[tuple[str, str, str], list[str]] = {}
+    planned: dict[str, int] = {}
     for row in environments:
+        planned[row.name] = len(row.cells)
         for cell in row.cells:
             if cell.get("status", "ok") != "ok":
                 key = (row.name, *status_and_reason(cell))
                 found.setdefault(key, []).append(str(cell.get("bundle")))
-    return [(name, status, shorten(bundles), why) for (name, status, why), bundles in found.items()]
+    return [
+        (name, status, f"all {len(bundles)}" if 2 < len(bundles) == planned[name] else shorten(bundles), why)
+        for (name, status, why), bundles in found.items()
+    ]
 
 
 def shorten(names: Sequence[str], most: int = 2) -> str:

@@ -300,6 +300,12 @@ def test_no_compute_node_is_no_match_for_a_format(model: tuple[Path, Contract]) 
     assert _said(execution) == ("float16", "no compute nodes", False)
 
 
+def test_float32_of_which_nothing_is_seen_is_no_float32(model: tuple[Path, Contract]) -> None:
+    with ScriptedSession([[0.0]]) as session:
+        execution = truth(session, model[0], Precision(), Runtime())
+    assert _said(execution) == ("float32", "no compute nodes", False)
+
+
 # ------------------------------------------------------------------------------ graphs
 
 

@@ -54,6 +54,14 @@ def test_rows_are_what_prepare_gives_one_by_one(tmp_path: Path) -> None:
         assert prepared.problems == {}
 
 
+def test_rows_by_mask_are_rows_by_index(tmp_path: Path) -> None:
+    with Preparer(_Counted(5), tmp_path / "p", CONTRACT) as preparer:
+        tensor = preparer.prepared(CONTRACT).tensor
+        mask = np.array([True, False, False, True, True])
+        np.testing.assert_array_equal(tensor[mask], tensor[[0, 3, 4]])
+        assert tensor[np.zeros(5, dtype=bool)].shape == (0, 3, 6, 5)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_shape_and_dtype_follow_the_preprocessing(tmp_path: Path, dtype: str, layout: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,16 @@ def test_every_cell_is_recorded_and_says_what_the_model_says(workspace: Workspac
 def test_nothing_but_records_variants_and_the_journal_is_left(workspace: Workspace, matrix: Matrix) -> None:
     evaluate(workspace, matrix)
     assert {path.name for path in workspace.root.iterdir()} == {"records", "variants", "journal.jsonl"}
+
+
+def test_each_cell_tells_its_own_time(workspace: Workspace, matrix: Matrix, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that do not apply too: by a clock that goes on by one whenever it is read."""
+    ticks = count()
+    monkeypatch.setattr("gapshift.envs.cells.time.perf_counter", lambda: float(next(ticks)))
+    silent = [_environment(f"text-{n}", deviations={"preprocessing__lowercase": n == 1}) for n in range(3)]
+    evaluate(workspace, replace(matrix, environments=tuple(silent)))
+    told = [event["seconds"] for event in workspace.journal() if event.get("status") == "not_applicable"]
+    assert told == [{"write": 1.0}] * 3
 
 
 def test_progress_counts_to_the_whole(workspace: Workspace, matrix: Matrix) -> None:

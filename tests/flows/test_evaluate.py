@@ -68,6 +68,16 @@ def test_a_typo_gets_the_nearest_name(tiny_study: Path, tmp_path: Path) -> None:
         evaluate_run(tiny_study, tmp_path / "typo", environments=("resize-bicubik",))
 
 
+def test_a_mix_that_no_task_has_is_found_before_any_cell_runs(
+    tiny_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gapshift.toml").write_text("[traffic.night.labels]\n17 = 1", encoding="utf-8")
+    with pytest.raises(UnknownNameError, match="label of the traffic mix 'night': '17'"):
+        evaluate_run(tiny_study, tmp_path / "out")
+    assert not (tmp_path / "out" / "records").exists()
+
+
 def test_a_missing_model_is_said(tiny_study: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(tiny_study, run)

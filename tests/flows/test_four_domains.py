@@ -233,3 +233,16 @@ def test_moved_data_of_one_task_among_several_is_named_with_its_task(four_study:
         evaluate_run(four_study, tmp_path / "b", data=f"keywords={tmp_path / 'nowhere'}")
     with pytest.raises(Exception, match=r"keyword.*Did you mean 'keywords'"):
         evaluate_run(four_study, tmp_path / "c", data=f"keyword={tmp_path}")
+
+
+def test_a_part_of_a_run_leaves_out_mixes_that_weigh_what_it_has_not(
+    four_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gapshift.toml").write_text("[traffic.calls.labels]\nyes = 1\n[traffic.hard.levels]\n5 = 1", "utf-8")
+    named = {"bundles": (_model(four_study, "digits").stem,), "environments": ("onnxruntime-batch-1",)}
+    summary, _ = evaluate_run(four_study, tmp_path / "out", **named)
+    assert [mix["name"] for mix in summary["traffic"] if mix["weights"]] == ["hard"]
+    assert (
+        "Left out: the traffic mixes calls, which weigh what the chosen models' tasks do not have." in summary["notes"]
+    )

@@ -105,6 +105,17 @@ def test_control_has_no_outputs_and_an_open_loop(four_study: Path, tmp_path: Pat
     assert [row["open_loop_change"] for row in same] == [0.0, 0.0]
 
 
+def test_environments_of_ones_own_are_known_by_name(
+    tiny_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = '[environments.mine]\nkind = "lossy"\nsummary = "s"\ndeviations = {"preprocessing.lowercase" = false}'
+    (tmp_path / "gapshift.toml").write_text(own, encoding="utf-8")
+    summary, _ = repeat_run(tiny_study, tmp_path / "out", environments=("mine",), bundles=(MODEL,))
+    assert summary["environments"] == ["mine"]
+    assert {row["status"] for row in summary["absent"]} == {"not_applicable"}
+
+
 # ------------------------------------------------------------------------------ errors
 
 

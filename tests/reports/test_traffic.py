@@ -326,6 +326,15 @@ def test_a_group_where_items_come_in_none(small):
         small.judged(small.answers(), traffic=(Traffic(name="x", groups={"a": 1}),))
 
 
+def test_a_broken_reference_is_an_error_and_no_unknown_group(small):
+    small.group = early_and_late
+    small.environment("env", "lossy")
+    small.cell("reference", None, status="error", reason="it broke")
+    small.cell("env", small.answers())
+    summary = judge(small.finish(deployments=("env",), traffic=(Traffic(name="x", groups={"early": 1}),)))
+    assert summary["verdict"] == "ERROR"
+
+
 def test_a_plan_without_mixes_reads_and_digests_as_before(small):
     plan = small.finish().read_plan()
     assert "traffic" not in plan.model_dump(mode="json")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gapshift.envs.catalog import choose
 from gapshift.errors import SettingsError, WorkspaceError
 from gapshift.flows.again import bring, moved_tasks, only, with_items
-from gapshift.flows.judging import report, run_cells
+from gapshift.flows.judging import Sets, report, run_cells, traffic_names
 from gapshift.flows.reporting import Reporter, Silent
+from gapshift.reports.traffic import unknown_name
 from gapshift.schema import DataSource, Environment, RunPlan, takes
 from gapshift.settings import user_traffic, validate
 from gapshift.workspace import Workspace
@@ -38,7 +40,7 @@ def evaluate_run(
     ``calibration_data`` is for the static quantiser.
     Raises WorkspaceError for a folder that is no run, or where another run (or another
     plan) would be overwritten; DataError where items are missing; UnknownNameError for a bundle
-    or an environment that there is not.
+    or an environment, or a label or group of a traffic mix, that there is not.
     """
     reporter = reporter or Silent()
     source, target = Workspace(run), Workspace(out)
@@ -47,6 +49,8 @@ def evaluate_run(
     if source.root.resolve() != target.root.resolve():
         plan = plan.model_copy(update={"traffic": user_traffic() or plan.traffic})
     plan, sets = with_items(plan, source)
+    if len(plan.tasks) < len(old.tasks):
+        plan = _without_foreign_mixes(plan, sets)
     _refuse_overwriting(source, target, old, plan)
     with target.lock():
         if source.root.resolve() != target.root.resolve():
@@ -54,6 +58,15 @@ def evaluate_run(
         target.write_plan(plan)
         run_cells(target, plan, sets, reporter, debug)
         return report(target, reporter)
+
+
+def _without_foreign_mixes(plan: RunPlan, sets: Mapping[str, Sets]) -> RunPlan:
+    """Without traffic mixes of labels or groups that only tasks left out have; said in the plan's notes."""
+    names = traffic_names(plan, sets)
+    kept = tuple(mix for mix in plan.traffic if unknown_name(mix, *names) is None)
+    left = [mix.name for mix in plan.traffic if mix not in kept]
+    note = f"Left out: the traffic mixes {', '.join(left)}, which weigh what the chosen models' tasks do not have."
+    return plan.model_copy(update={"traffic": kept, "notes": (*plan.notes, *([note] if left else []))})
 
 
 def _refuse_overwriting(source: Workspace, target: Workspace, old: RunPlan, plan: RunPlan) -> None:

@@ -12,10 +12,12 @@ from gapshift.envs.cells import TaskItems
 from gapshift.envs.runner import Matrix, evaluate
 from gapshift.flows.levels import read_rated
 from gapshift.flows.reporting import Reporter
+from gapshift.reports.groups import class_names
 from gapshift.reports.judge import judge
 from gapshift.reports.renderers import render_all
 from gapshift.reports.statistics import items_for_zero
 from gapshift.reports.summary import write_summary
+from gapshift.reports.traffic import check_names
 from gapshift.schema import RunPlan
 from gapshift.workspace import Workspace
 
@@ -40,7 +42,11 @@ def run_cells(
     debug: bool = False,
     keep_outputs: bool = False,
 ) -> None:
-    """Evaluate every planned cell that does not exist yet; ``sets`` by task."""
+    """Evaluate every planned cell that does not exist yet; ``sets`` by task.
+
+    Raises UnknownNameError, before any cell runs, for a traffic mix that weighs what no task has.
+    """
+    check_names(plan.traffic, *traffic_names(plan, sets))
     reporter.stage("evaluate")
     rated = {task.name: read_rated(workspace.items_path, task.name).strata() for task in plan.tasks}
     matrix = Matrix(
@@ -52,6 +58,13 @@ def run_cells(
         keep_outputs=keep_outputs,
     )
     evaluate(workspace, matrix, reporter.progress, debug)
+
+
+def traffic_names(plan: RunPlan, sets: Mapping[str, Sets]) -> tuple[dict[str, tuple[str, ...]], dict[str, set[str]]]:
+    """What a traffic mix can weigh: the labels and the groups of each task."""
+    labels = {bundle.task: class_names(bundle) for bundle in plan.bundles}
+    groups = {task: {item.group for item in each.judged.items if item.group} for task, each in sets.items()}
+    return labels, groups
 
 
 def report(workspace: Workspace, reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:

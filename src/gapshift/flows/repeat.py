@@ -69,6 +69,7 @@ def _plan(old: RunPlan, names: tuple[str, ...], file: Path | None) -> RunPlan:
         "runs": (),
         "environments": (*(base for base in bases if base.name != REFERENCE), *repeats),
         "deployments": (),
+        "traffic": (),
         "notes": tuple(_left_out(base) for base in bases if own_settings(base)),
     }
     return validate(RunPlan, old.model_copy(update=changes).model_dump(), "the plan of the repeats")
