@@ -80,7 +80,8 @@ def require_fit(cell: Cell, inputs: Prepared | None, takes: Interface) -> None:
         return
     problem = takes.misfit(inputs.tensor)
     if problem:
-        raise NotApplicableError(f"it sets {listing(deviations)}, which contradicts the graph: {problem.replace(takes.model, 'it', 1)}")
+        said = problem.replace(takes.model, "it", 1)  # the same words for every model
+        raise NotApplicableError(f"it sets {listing(deviations)}, which contradicts the graph: {said}")
 
 
 def batch_effect(cell: Cell, fixed: int | None) -> str:
@@ -103,6 +104,15 @@ def unreadable(cell: Cell, inputs: Prepared | None) -> str:
     first = min(inputs.problems)
     item = cell.task.dataset.items[first]
     return f"{len(inputs.problems)} items cannot be decoded, {item.id!r} first: {inputs.problems[first]}"
+
+
+def unreadable_calibration(calibration: Prepared | None) -> str:
+    """How many of the quantiser's items cannot be decoded: it saw fewer than were meant for it."""
+    if calibration is None or not calibration.problems:
+        return ""
+    count, total = len(calibration.problems), len(calibration.readable)
+    why = calibration.problems[min(calibration.problems)]
+    return f"the quantiser calibrated without {count} of its {total} items, which cannot be decoded: {why}"
 
 
 def _channels(preprocessing: AnyPreprocessing) -> int | None:

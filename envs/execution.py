@@ -29,8 +29,8 @@ def truth(
     arithmetic: what ran in float between DequantizeLinear and QuantizeLinear does not
     match. A weight-only format and an emulation ask for float32 arithmetic, on rounded
     weights and on rounded values. With format float32 a file that holds other formats is
-    run as given, and OpenVINO without a hint chooses for itself: nothing was asked for
-    there, so that both match, whatever ran being named. Where float32 was asked for and none
+    run as given: nothing was asked for there. A float32 file that OpenVINO without a hint runs in
+    bfloat16 does not match. Where float32 was asked for and none
     of the file's compute nodes is found again, it does not match. ``rounds`` says that the file
     was rewritten to round somewhere, which a runtime may optimise away too.
     """
@@ -70,9 +70,7 @@ def _request(precision: Precision, runtime: Runtime, stored: Counter[str], graph
         return precision.format, _ran(graph.formats(), stored, _NODE_FORMATS.get(precision.format, precision.format))
     if set(stored) - {"float32"}:
         return "as given", True
-    if runtime.engine == "openvino":
-        if runtime.precision_hint is None:
-            return "openvino default", True
+    if runtime.engine == "openvino" and runtime.precision_hint is not None:
         wanted = _HINTS[runtime.precision_hint]
         return wanted, _all(wanted, stored, graph)
     return "float32", _all("float32", stored, graph)

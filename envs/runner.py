@@ -21,7 +21,7 @@ from gapshift.envs.calibration import calibration_address
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.envs.cells import Cell, Laps, TaskItems, Timed, rows_of
 from gapshift.envs.control import open_loop
-from gapshift.envs.effects import batch_effect, effect, require_fit, service_effect, unreadable
+from gapshift.envs.effects import batch_effect, effect, require_fit, service_effect, unreadable, unreadable_calibration
 from gapshift.envs.execution import truth
 from gapshift.envs.machine import cpu_flags, versions
 from gapshift.envs.outputs import outputs_file
@@ -32,6 +32,7 @@ from gapshift.envs.variants import Variants
 from gapshift.errors import GapshiftError, NotApplicableError, SkippedError, UnknownNameError, WorkspaceError
 from gapshift.records import Records
 from gapshift.schema import (
+    CALIBRATED_FORMATS,
     Bundle,
     CellInfo,
     CellStatus,
@@ -211,6 +212,7 @@ class _Run:
             if self._debug:
                 raise
             status, reason = "error", f"{type(error).__name__}: {error}"
+        self._laps.lap("until it stopped")
         self._finish(self._header(cell, status=status, reason=reason))
 
     def _header(self, cell: Cell, **fields: Any) -> CellInfo:
@@ -238,9 +240,8 @@ class _Run:
         note = effect(cell, judged)
         inputs = _inputs(cell, judged)
         self._laps.lap("prepare")
-        model = self._variants.file(
-            cell, lambda: calibration.prepared(cell.bundle.contract.preprocessing) if calibration else None
-        )
+        quantiser = _quantisers_inputs(cell, calibration)
+        model = self._variants.file(cell, quantiser)
         self._laps.lap("convert")
         rows = rows_of(cell, self._matrix.subsample_per_level, self._matrix.seed)
         with open_runtime(cell.deployment.runtime, model, cell.bundle.contract) as session, self._kept(cell) as keep:
@@ -260,9 +261,10 @@ class _Run:
             elsewhere = open_loop(cell, rows, self._variants.source(cell.bundle), session.predict)
         unserved = service_effect(cell, answered.service)
         kind = _LIKE_PROBABILITIES if answered.like_probabilities else ""
+        notes = (note, one_size, unserved, kind, unreadable(cell, inputs), unreadable_calibration(quantiser))
         info = self._header(
             cell,
-            reason="; ".join(part for part in (note, one_size, unserved, kind, unreadable(cell, inputs)) if part),
+            reason="; ".join(part for part in notes if part),
             execution=execution,
             seconds=timed.seconds,
             items_per_second=len(answered.records) / timed.seconds if timed.seconds > 0 else 0.0,
@@ -296,6 +298,15 @@ def _inputs(cell: Cell, judged: Preparer) -> Prepared | None:
     if isinstance(cell.deployment.preprocessing, ControlPreprocessing):
         return None
     return judged.prepared(cell.deployment.preprocessing, cell.deployment.shift)
+
+
+def _quantisers_inputs(cell: Cell, calibration: Preparer | None) -> Prepared | None:
+    """What a static quantiser calibrates on; None where there is no such quantiser, and in control."""
+    how = cell.bundle.contract.preprocessing
+    calibrated = cell.deployment.precision.format in CALIBRATED_FORMATS
+    if calibration is None or not calibrated or isinstance(how, ControlPreprocessing):
+        return None
+    return calibration.prepared(how)
 
 
 def _asked(cell: Cell, rows: NDArray[np.intp], inputs: Prepared | None, keep: Keep | None) -> Asked:

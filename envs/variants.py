@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,12 @@ class Variants:
             self._verified.add(bundle.name)
         return path
 
-    def file(self, cell: Cell, prepared_calibration: Callable[[], Prepared | None]) -> Path:
-        """The file to run; ``prepared_calibration`` gives the quantiser's inputs where one is needed.
+    def file(self, cell: Cell, quantiser: Prepared | None) -> Path:
+        """The file to run; ``quantiser`` holds a static quantiser's inputs.
 
         Raises EvaluationError where it cannot be made, NotApplicableError where there is nothing to change.
         """
-        return self._in_format(cell, self._rewritten(cell), prepared_calibration)
+        return self._in_format(cell, self._rewritten(cell), quantiser)
 
     def _rewritten(self, cell: Cell) -> Path:
         source, graph = self.source(cell.bundle), cell.deployment.graph
@@ -72,7 +72,7 @@ class Variants:
             rewrite(source, graph, path)
         return path
 
-    def _in_format(self, cell: Cell, source: Path, prepared_calibration: Callable[[], Prepared | None]) -> Path:
+    def _in_format(self, cell: Cell, source: Path, quantiser: Prepared | None) -> Path:
         precision, contract = cell.deployment.precision, cell.bundle.contract
         if precision == Precision():
             return source
@@ -93,16 +93,14 @@ class Variants:
             ]
         )
         if not path.exists():
-            batches = self._calibration_batches(cell, prepared_calibration) if calibrated else None
+            batches = self._calibration_batches(cell, quantiser) if calibrated else None
             variant(source, precision, path, calibration=batches, input_name=contract.model.input)
         return path
 
     def _path(self, address: list[Any]) -> Path:
         return self._workspace.root / "variants" / f"{digest(address)[:24]}.onnx"
 
-    def _calibration_batches(
-        self, cell: Cell, prepared_calibration: Callable[[], Prepared | None]
-    ) -> list[NDArray[Any]]:
+    def _calibration_batches(self, cell: Cell, quantiser: Prepared | None) -> list[NDArray[Any]]:
         """The quantiser's inputs; in control what the float32 controller meets on its episodes."""
         dataset, precision = cell.task.calibration, cell.deployment.precision
         if isinstance(cell.bundle.contract.preprocessing, ControlPreprocessing) and dataset is not None:
@@ -110,8 +108,7 @@ class Variants:
             return _split(
                 reference_windows(episodes, self.source(cell.bundle), cell.bundle.contract, _CALIBRATION_WINDOWS)
             )
-        prepared = prepared_calibration()
-        return _split(prepared.tensor[chosen_items(precision, cell.task, prepared.readable)]) if prepared else []
+        return _split(quantiser.tensor[chosen_items(precision, cell.task, quantiser.readable)]) if quantiser else []
 
 
 def _split(inputs: NDArray[Any], size: int = 16) -> list[NDArray[Any]]:

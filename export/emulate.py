@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, inliner, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from gapshift.errors import EvaluationError, NotApplicableError
 from gapshift.export.formats import CAST_TO, TF32_SPLIT, rounded
@@ -36,7 +36,6 @@ def emulate(model: onnx.ModelProto, form: str) -> onnx.ModelProto:
     its top level, NotApplicableError where it has a recurrent one: its state goes from step to step inside the
     operator, out of reach of a rounding; or where it has one inside a branch or loop, which is not rounded.
     """
-    model = inliner.inline_local_functions(model) if model.functions else model
     require_matrix_operator(model)
     _refuse_recurrent(model)
     _refuse_inner(model)

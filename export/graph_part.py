@@ -137,11 +137,12 @@ def parts_of(model: onnx.ModelProto) -> list[Part]:
 def _walk(graph: onnx.GraphProto, model: onnx.ModelProto, taken: set[str], outer: Part | None) -> Iterator[Part]:
     part = Part(graph, model, taken, outer)
     yield part
-    for inner in _inner(graph):
+    for inner in inner_graphs(graph):
         yield from _walk(inner, model, taken, part)
 
 
-def _inner(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside a graph's own nodes: branches and bodies of If, Loop and Scan."""
     for node in graph.node:
         yield from _graphs(node)
 
@@ -165,7 +166,7 @@ def _read(node: onnx.NodeProto) -> set[str]:
 def _names(graph: onnx.GraphProto) -> set[str]:
     names = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
     names |= {name for node in graph.node for name in (*node.input, *node.output, node.name)}
-    return names.union(*(_names(inner) for inner in _inner(graph)))
+    return names.union(*(_names(inner) for inner in inner_graphs(graph)))
 
 
 def _constant(node: onnx.NodeProto) -> NDArray[Any] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, inliner
 
 from gapshift.errors import EvaluationError, GapshiftError, NotApplicableError
 from gapshift.export.emulate import emulate
@@ -39,7 +39,8 @@ def variant(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # converters warn about their own internals
-            converted = _convert(precision, calibration, input_name)(source)
+            inlined = inliner.inline_local_functions(source) if source.functions else source  # no converter knows them
+            converted = _convert(precision, calibration, input_name)(inlined)
             _require_format(precision, converted)
             data = _finished(converted, source).SerializeToString(deterministic=True)
     except NotApplicableError as error:

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from gapshift.errors import EvaluationError
+from gapshift.errors import EvaluationError, NotApplicableError
 from gapshift.export.emulate import require_matrix_operator
 from gapshift.export.opset import at_opset
 from gapshift.schema import Precision
@@ -43,14 +43,25 @@ _MOVES = frozenset(["Expand", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "S
 
 
 def quantize_dynamic(model: onnx.ModelProto, per_channel: bool) -> onnx.ModelProto:
-    """Weights in uint8, activation scales found anew in every batch."""
+    """Weights in uint8, activation scales found anew in every batch.
+
+    The library has scales per output channel for MatMul and Gemm alone. Raises NotApplicableError where they are asked
+    for and the model has neither.
+    """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization import quantize_dynamic as quantize
 
     with quiet(), tempfile.TemporaryDirectory() as folder:
         prepared, out = _prepared(model, Path(folder)), Path(folder) / "out.onnx"
         quantize(prepared, out, per_channel=per_channel, weight_type=QuantType.QUInt8)
-        return onnx.load(str(out))
+        quantized: onnx.ModelProto = onnx.load(str(out))
+    scales = [tensor for tensor in quantized.graph.initializer if tensor.name.endswith("_scale")]
+    if per_channel and scales and not any(np.prod(tensor.dims) > 1 for tensor in scales):
+        raise NotApplicableError(
+            "precision.per_channel changes nothing: dynamic quantisation has scales per output channel for MatMul and "
+            "Gemm with weights of their own alone, and this model has neither. Use int8-dynamic without it."
+        )
+    return quantized
 
 
 def quantize_static(

@@ -47,6 +47,7 @@ from gapshift.schema import BUILT_IN_TRAFFIC, Traffic
 LISTED, LISTED_ASIDE = 10, 3
 """How many groups a cell lists: one that is gated or named, any other."""
 _NAMES_SHOWN = 20
+_ROUNDING = 1e-12
 _EASY = {level: 6.0 - level for level in ALL_LEVELS}
 _HARD = {level: float(level) for level in ALL_LEVELS}
 
@@ -247,7 +248,8 @@ def _worst_label(answers: Answers) -> Json:
     strata, n = (answers.label == worst).astype(np.intp), int(size[worst])
     weights = np.array([len(strata) - n, 3.0 * n])
     found = _weighed(_together(answers, len(candidates)), strata, weights)
-    return {**found, "which": _name(answers.labels, worst)}
+    alike = bool(np.ptp(drops) < _ROUNDING)  # none is the worst then
+    return {**found, "which": None if alike else _name(answers.labels, worst)}
 
 
 def _name(labels: Sequence[str], index: int) -> str:

@@ -183,6 +183,13 @@ def test_a_margin_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[st
     assert "--margin" in err
 
 
+@pytest.mark.parametrize("option", ["--power", "--sample-rate", "--drop"])
+def test_a_share_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    code, _, err = _run(capsys, "observe", "run", option, "nan")
+    assert code == 2
+    assert f"'{option}': 'nan' is no number between 0 and 1" in err
+
+
 def test_an_empty_source_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = _run(capsys, "check", "m.onnx", "--data", "")
     assert code == 2

@@ -81,6 +81,10 @@ def test_an_unknown_deviation_gets_the_nearest_names(key: str, nearest: str) -> 
     ("deviations", "text"),
     [
         ({"runtime.batch_size": 0}, r"runtime\.batch_size: .*greater than or equal to 1 \(got 0\)"),
+        ({"runtime.batch_size": True}, r"^runtime\.batch_size: True is true or false, and is taken for 1\. Write"),
+        ({"runtime.batch_size": "4"}, r"^runtime\.batch_size: '4' is a text, and is taken for 4\. Write what is meant"),
+        ({"runtime.intra_op_threads": 100_000}, r"runtime\.intra_op_threads: .*less than or equal to 1024"),
+        ({"service.error_rate": 0.1, "service.retries": 10**8}, r"service\.retries: .*less than or equal to 100 "),
         ({"precision.format": "int7"}, r"precision\.format: Input should be 'float32'.* \(got 'int7'\)"),
         ({"preprocessing.jpeg_quality": 101}, r"preprocessing\.jpeg_quality: .*\(got 101\)"),
         ({"preprocessing.resize.size": [0, 8]}, r"preprocessing\.resize\.size\.0: .*\(got 0\)"),

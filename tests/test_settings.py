@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gapshift.errors import SettingsError, UnknownNameError
-from gapshift.schema import Contract, Deployment, RunPlan, Runtime
+from gapshift.schema import Contract, Deployment, Environment, RunPlan, Runtime
 from gapshift.settings import read_toml, validate
 
 CONTRACT: dict[str, Any] = {
@@ -28,7 +28,7 @@ def test_a_file_becomes_its_tree(tmp_path: Path) -> None:
     [
         (b"a = ", r"a\.toml is not readable TOML: Invalid value \(at end of document\)"),
         (b"a = 1\na = 2\n", r"a\.toml is not readable TOML: Cannot overwrite a value \(at line 2"),
-        (b'a = "\xff"', r"a\.toml is not readable TOML: 'utf-8' codec can't decode byte 0xff"),
+        (b'a = "\xff"', r"a\.toml is no UTF-8 text \('utf-8' codec can't decode byte 0xff .*\)\. Save it as UTF-8"),
     ],
 )
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes, text: str) -> None:
@@ -137,3 +137,14 @@ def test_an_unknown_key_inside_a_list_names_the_list_s_own_keys() -> None:
     plan["environments"] = [{"name": "a", "kind": "lossy", "summary": "s", "sumary": "s"}]
     with pytest.raises(UnknownNameError, match=r"'environments\.0\.sumary'\. Did you mean 'environments\.0\.summary'"):
         validate(RunPlan, plan, "run.json")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfa = 1\n")
+    assert read_toml(tmp_path / "a.toml") == {"a": 1}
+
+
+def test_a_mistyped_key_is_named_before_the_one_that_is_missing_for_it() -> None:
+    tree = {"name": "e", "kind": "lossy", "sumary": "s"}
+    with pytest.raises(UnknownNameError, match=r"^Unknown key in e\.toml 'sumary'\. Did you mean 'summary'\?"):
+        validate(Environment, tree, "e.toml")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
 from onnx import TensorProto, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from gapshift.export.formats import CAST_TO, TF32_SPLIT
+from gapshift.export.graph_part import inner_graphs, parts_of
 
 INTEGER_OPERATORS = frozenset(
     [
@@ -122,12 +124,14 @@ def executed_nodes(model: onnx.ModelProto) -> tuple[tuple[str, str], ...]:
 
 
 def roundings(model: onnx.ModelProto) -> int:
-    """Number of an emulation's roundings that depend on the input (runtimes fold those of constants):
-    Casts to a shorter float, and splits that leave tf32."""
-    constant = {tensor.name for tensor in model.graph.initializer}
-    splits = {tensor.name for tensor in model.graph.initializer if _is_split(tensor)}
+    """Number of an emulation's roundings that depend on the input (runtimes fold those of constants), in branches and
+    loops too: Casts to a shorter float, and splits that leave tf32."""
+    graphs = [part.graph for part in parts_of(model)]
+    weights = [tensor for graph in graphs for tensor in graph.initializer]
+    constant = {tensor.name for tensor in weights}
+    splits = {tensor.name for tensor in weights if _is_split(tensor)}
     count = 0
-    for node in model.graph.node:
+    for node in (node for graph in graphs for node in graph.node):
         if node.op_type == "Constant" and any(a.name == "value" and _is_split(a.t) for a in node.attribute):
             splits.update(node.output)
         if all(name in constant for name in node.input if name):
@@ -140,31 +144,41 @@ def roundings(model: onnx.ModelProto) -> int:
 
 
 def _is_split(tensor: onnx.TensorProto) -> bool:
-    if tensor.data_type != TensorProto.DOUBLE:
+    if tensor.data_type != TensorProto.DOUBLE or uses_external_data(tensor):
         return False
     values = numpy_helper.to_array(tensor)
     return values.size == 1 and float(values.reshape(())) == TF32_SPLIT
 
 
 def _nodes(model: onnx.ModelProto, *, fused: bool) -> tuple[tuple[str, str], ...]:
-    graph = _Graph(model.graph)
     return tuple(
-        (node.op_type, graph.format_of(node, fused=fused))
-        for node in model.graph.node
+        (node.op_type, found.format_of(node, fused=fused))
+        for graph, found in _graphs(model.graph)
+        for node in graph.node
         if node.op_type in COMPUTE_OPERATORS
     )
+
+
+def _graphs(graph: onnx.GraphProto, outer: _Graph | None = None) -> Iterator[tuple[onnx.GraphProto, _Graph]]:
+    """A graph and those inside its nodes (branches, loop bodies), which read the tensors around them."""
+    own = _Graph(graph, outer)
+    yield graph, own
+    for inner in inner_graphs(graph):
+        yield from _graphs(inner, own)
 
 
 class _Graph:
     """Element types of a graph's tensors, by declaration or by following producers."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._types: dict[str, int] = {tensor.name: tensor.data_type for tensor in graph.initializer}
-        self._constants = frozenset(self._types)
+    def __init__(self, graph: onnx.GraphProto, outer: _Graph | None = None) -> None:
+        own = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        self._types: dict[str, int] = {**outer._types, **own} if outer else own
+        self._constants: frozenset[str] = frozenset(own) | (outer._constants if outer else frozenset())
         for value in (*graph.input, *graph.output, *graph.value_info):
             if value.type.tensor_type.elem_type:
                 self._types.setdefault(value.name, value.type.tensor_type.elem_type)
-        self._producers = {name: node for node in graph.node for name in node.output}
+        producers = {name: node for node in graph.node for name in node.output}
+        self._producers: dict[str, onnx.NodeProto] = {**outer._producers, **producers} if outer else producers
         for node in graph.node:  # in topological order: inputs are known before outputs
             for name in node.output:
                 self._types.setdefault(name, self._result_type(node))

@@ -91,7 +91,8 @@ class OnnxRuntimeSession(Session):
             path = Path(folder) / "optimized.onnx"
             options.optimized_model_filepath = str(path)
             session = self._create(options)
-            optimized = onnx.load(str(path))
+            # Weights that the model keeps in a file of their own stay there; operators and types are all that is read.
+            optimized = onnx.load(str(path), load_external_data=False)
         providers, strays, how = _assignments(session, optimized, self._runtime.provider)
         return ExecutedGraph(
             nodes=executed_nodes(optimized),

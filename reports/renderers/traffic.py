@@ -156,7 +156,7 @@ def _sentences(mixes: Json, lines: Sequence[_Line]) -> list[str]:
         return ["No environment turned a right answer wrong or a wrong one right, so no mix of requests has a drop."]
     named = [line for line in lines if line.environment.named]
     looked = named or [line for line in lines if line.environment.kind != "mistake"]
-    grown = [(*found, line) for line in looked if (found := _growth(line, mixes))]
+    grown = [(*found, line) for line in looked if (found := _growth(line, mixes, chosen=bool(named)))]
     grown.sort(key=lambda each: -each[0])
     whom = "a named deployment's" if named else "an environment's"
     lone = len(_by_models(lines)) == 1
@@ -166,14 +166,21 @@ def _sentences(mixes: Json, lines: Sequence[_Line]) -> list[str]:
     ]
 
 
-def _growth(line: _Line, mixes: Iterable[str]) -> tuple[float, str] | None:
-    """By how much the mix that makes a drop worst does so, where that is notable and the drop clear of zero."""
+def _growth(line: _Line, mixes: Iterable[str], *, chosen: bool) -> tuple[float, str] | None:
+    """By how much the mix that makes a drop worst does so, where that is notable and the drop clear of zero.
+
+    Of environments that nobody chose the largest are shown: there the two intervals must lie apart, or chance alone
+    would fill the page.
+    """
     base = line.drop(AS_IS)
     others = {mix: line.drop(mix) for mix in mixes if mix not in (AS_IS, *PICKED)}
     found = [
         (value.estimate - base.estimate, mix)
         for mix, value in others.items()
-        if base is not None and value is not None and value.clear and value.estimate - base.estimate >= NOTABLE
+        if base is not None
+        and value is not None
+        and value.estimate - base.estimate >= NOTABLE
+        and (value.low or 0.0) > (0.0 if chosen else max(0.0, base.high or 0.0))
     ]
     return max(found, default=None)
 

@@ -51,7 +51,7 @@ class UnknownNameError(UsageError):
     """A name that exists nowhere; the text holds the nearest valid ones."""
 
     def __init__(self, what: str, name: str, valid: Iterable[str], next_step: str = "") -> None:
-        known = sorted(valid)
+        known = sorted(set(valid))
         near = _nearest(name, known)
         hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         step = f" {next_step}" if next_step else ""

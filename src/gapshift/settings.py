@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -23,10 +24,12 @@ USER_TABLES = ("environments", "traffic")
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file's tree. Raises SettingsError when it cannot be read or parsed."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise SettingsError(f"No such file: {path}. Give the path of a TOML file.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is no UTF-8 text ({error}). Save it as UTF-8.") from error
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} is not readable TOML: {error}.") from error
 
 
@@ -71,7 +74,17 @@ def validate(model: type[Model], tree: Any, where: str) -> Model:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise _explain(model, tree, error.errors()[0], where) from error
+        raise _explain(model, tree, _first_problem(error), where) from error
+
+
+def _first_problem(error: ValidationError) -> ErrorDetails:
+    """The first one; where that is a missing key and one beside it is a slip of it, the mistyped key."""
+    first, *others = error.errors()
+    if first["type"] != "missing":
+        return first
+    table, key = first["loc"][:-1], str(first["loc"][-1])
+    unknown = (each for each in others if each["type"] == "extra_forbidden" and each["loc"][:-1] == table)
+    return next((each for each in unknown if get_close_matches(str(each["loc"][-1]), [key])), first)
 
 
 def _explain(model: type[BaseModel], tree: Any, problem: ErrorDetails, where: str) -> SettingsError | UnknownNameError:

@@ -120,6 +120,12 @@ def test_a_broken_image_is_an_unreadable_item(decoder: str, content: bytes) -> N
         _decoded(content, decoder=decoder)
 
 
+@pytest.mark.parametrize(("content", "why"), [(b"", "it is empty"), (b"no", "no image in a known format")])
+def test_pillow_says_the_same_of_the_same_bytes(content: bytes, why: str) -> None:
+    with pytest.raises(UnreadableItemError, match=rf"^Pillow cannot decode it \({len(content)} bytes\): {why}$"):
+        _decoded(content)
+
+
 @pytest.mark.parametrize("decoder", OPTIONAL)
 @pytest.mark.parametrize("form", ["JPEG", "TIFF"])
 def test_odd_metadata_does_not_make_an_image_unreadable(decoder: str, form: str) -> None:

@@ -92,6 +92,20 @@ def test_folder_that_vanished_keeps_its_item(tmp_path: Path) -> None:
         data.raw(0)
 
 
+@pytest.mark.parametrize(("suffix", "write"), [(".png", True), (".wav", False)])
+def test_a_dangling_link_in_a_folder_is_an_unreadable_item(tmp_path: Path, suffix: str, write: bool) -> None:
+    if write:
+        _picture(tmp_path / "cat/1.png")
+    else:
+        (tmp_path / "cat").mkdir()
+        (tmp_path / "cat/1.wav").write_bytes(b"RIFF")
+    (tmp_path / f"cat/2{suffix}").symlink_to(tmp_path / "gone")
+    data = open_dataset(tmp_path)
+    assert [item.id for item in data.items] == [f"cat/1{suffix}", f"cat/2{suffix}"]
+    with pytest.raises(UnreadableItemError, match="No such file"):
+        data.raw(1)
+
+
 @pytest.mark.parametrize(
     ("files", "folders", "text"),
     [
@@ -299,6 +313,8 @@ def test_a_label_outside_the_model_s_classes_is_named(tmp_path: Path) -> None:
     [
         ("t.csv", "label,pixel0\n0,1\n0,dark\n", r"t\.csv, row 2, column pixel0 is 'dark'\. Valid: whole numbers"),
         ("t.csv", "", r"t\.csv cannot be read as a table"),
+        ("t.csv", "label,path\n", r"t\.csv holds no rows below its header\. Give every item a row"),
+        ("t.tsv", "text\tlabel\n", r"t\.tsv holds no rows below its header"),
         ("t.csv", "label,path\nx\n", r"row 1 has 1 columns, the header 2\. A comma parts columns: put cells"),
         (
             "t.tsv",

@@ -182,7 +182,7 @@ def test_a_group_or_kind_is_everything_in_it(group: str) -> None:
         (
             [],
             ["mobil"],
-            r"^Unknown environment group 'mobil'\. Did you mean 'mobile'.*Valid: audio, .*compound, control, ",
+            r"^Unknown environment group 'mobil'\. Did you mean 'mobile'.*Valid: all, audio, .*compound, control, ",
         ),
         (["bgr"], ["stres"], r"^Unknown environment group 'stres'\. Did you mean 'stress'"),
     ],

@@ -13,13 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 from gapshift.envs.execution import truth
 from gapshift.envs.runtimes import available, open_runtime
 from gapshift.envs.runtimes.conformance import small_classifier
-from gapshift.envs.runtimes.graph import ExecutedGraph, executed_nodes, stored_nodes
+from gapshift.envs.runtimes.graph import ExecutedGraph, executed_nodes, roundings, stored_nodes
 from gapshift.envs.runtimes.onnxruntime import OnnxRuntimeSession
 from gapshift.envs.runtimes.scripted import ScriptedSession
 from gapshift.errors import SkippedError
 from gapshift.export.formats import EMULATED
 from gapshift.export.precision import variant
-from gapshift.schema import Contract, Execution, Precision, Runtime
+from gapshift.export.rewrite import rewrite
+from gapshift.schema import Contract, Execution, Graph, ModelInterface, Precision, Preprocessing, Resize, Runtime
 
 CALIBRATION = [np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)]
 REFERENCE = Runtime(engine="onnx-reference")
@@ -230,9 +231,8 @@ def test_compute_nodes_on_another_provider_do_not_match(
 
 def test_openvino_default_is_named_and_told(model: tuple[Path, Contract]) -> None:
     execution = _truth(model, Precision(), openvino(None))
-    assert (execution.requested, execution.matches) == ("openvino default", True)
     bf16 = {"avx512_bf16", "amx_bf16"} & set(execution.cpu_flags)
-    assert execution.executed == ("bfloat16" if bf16 else "float32")
+    assert _said(execution) == ("float32", "bfloat16" if bf16 else "float32", not bf16)
 
 
 def test_openvino_float32_by_hint(model: tuple[Path, Contract]) -> None:
@@ -300,6 +300,34 @@ def test_no_compute_node_is_no_match_for_a_format(model: tuple[Path, Contract]) 
     assert _said(execution) == ("float16", "no compute nodes", False)
 
 
+def test_roundings_inside_branches_are_asked_for_too(tmp_path: Path) -> None:
+    """A runtime that takes them away (the script has none) runs another graph than the rewritten one."""
+    value = helper.make_tensor_value_info
+    inside = [helper.make_node("Softmax", ["x"], ["s"], name="softmax")]
+    branch = helper.make_graph(inside, "branch", [], [value("s", TensorProto.FLOAT, None)])
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["flag"], to=TensorProto.BOOL),
+            helper.make_node("If", ["flag"], ["y"], then_branch=branch, else_branch=branch),
+        ],
+        "g",
+        [value("x", TensorProto.FLOAT, ["n", 3])],
+        [value("y", TensorProto.FLOAT, ["n", 3])],
+    )
+    given, made = tmp_path / "given.onnx", tmp_path / "made.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), str(given))
+    rewrite(given, Graph(softmax="float16"), made)
+    assert roundings(onnx.load(str(made))) == 4
+    interface = ModelInterface(input="x", output="y", output_kind="probabilities", labels=("a", "b", "c"))
+    contract = Contract(preprocessing=Preprocessing(resize=Resize(size=(1, 1))), model=interface)
+    with open_runtime(Runtime(), made, contract) as session:
+        assert truth(session, made, Precision(), Runtime(), rounds=True).matches
+    with ScriptedSession([[0.0]]) as session:
+        execution = truth(session, made, Precision(), Runtime(), rounds=True)
+    assert (execution.matches, execution.executed.split(", ")[1]) == (False, "0 of 4 roundings of the rewritten graph")
+
+
 def test_float32_of_which_nothing_is_seen_is_no_float32(model: tuple[Path, Contract]) -> None:
     with ScriptedSession([[0.0]]) as session:
         execution = truth(session, model[0], Precision(), Runtime())
@@ -342,6 +370,24 @@ def test_weights_alone_between_quantizers_are_not_int8() -> None:
         ],
     )
     assert stored_nodes(helper.make_model(graph)) == (("MatMul", "float32 with int8 weights"),)
+
+
+def test_what_runs_inside_branches_is_named_too() -> None:
+    """With the types of the tensors that a branch reads from around it."""
+    value = helper.make_tensor_value_info
+
+    def branch(name: str) -> onnx.GraphProto:
+        inside = [helper.make_node("MatMul", ["half", "half"], [name])]
+        return helper.make_graph(inside, name, [], [value(name, TensorProto.UNDEFINED, None)])
+
+    nodes = [
+        helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("If", ["flag"], ["y"], then_branch=branch("one"), else_branch=branch("other")),
+        helper.make_node("MatMul", ["x", "x"], ["z"]),
+    ]
+    square = [value(name, TensorProto.FLOAT, [2, 2]) for name in ("x", "z")]
+    model = helper.make_model(helper.make_graph(nodes, "g", [square[0]], [square[1]]))
+    assert executed_nodes(model) == (("MatMul", "float32"), ("MatMul", "float16"), ("MatMul", "float16"))
 
 
 def test_products_of_two_activations_have_no_weights() -> None:

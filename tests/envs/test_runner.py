@@ -390,6 +390,15 @@ def test_unreadable_items_are_recorded_as_such(workspace: Workspace, matrix: Mat
         assert info.reason.startswith("2 items cannot be decoded, 'a/6.png' first: ")
 
 
+def test_a_quantisers_items_that_cannot_be_read_are_told(workspace: Workspace, matrix: Matrix, tmp_path: Path) -> None:
+    quantised = _environment("int8", deviations={"precision.format": "int8-qdq"})
+    matrix = replace(_items(matrix, calibration=_folder(tmp_path / "images", broken=2)), environments=(quantised,))
+    evaluate(workspace, matrix)
+    info, _ = _cell(workspace, "int8")
+    assert info.status == "ok"
+    assert info.reason.startswith("the quantiser calibrated without 2 of its 8 items, which cannot be decoded: Pillow")
+
+
 def test_data_of_which_nothing_can_be_read_is_all_unreadable(
     workspace: Workspace, matrix: Matrix, tmp_path: Path
 ) -> None:

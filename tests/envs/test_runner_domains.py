@@ -223,7 +223,7 @@ def test_another_length_runs_on_a_model_of_free_length_and_is_refused_by_another
     assert (info.status, len(records)) == ("not_applicable", 0)
     assert info.reason == (
         "it sets preprocessing.max_length = 16, which contradicts the graph: "
-        "text.onnx takes input 'input' of shape (any, 48) and was given (10, 16)"
+        "it takes input 'input' of shape (any, 48) and was given (10, 16)"
     )
 
 
@@ -237,7 +237,7 @@ def test_a_layout_that_the_graph_contradicts_is_not_applicable(
         assert (info.status, len(records)) == ("not_applicable", 0)
         assert info.reason == (
             f"it sets preprocessing.layout = {key}, which contradicts the graph: "
-            "vision.onnx takes input 'input' of shape (any, 3, 24, 24) and was given (10, 24, 24, 3)"
+            "it takes input 'input' of shape (any, 3, 24, 24) and was given (10, 24, 24, 3)"
         )
     assert _cell(workspace, "vision", "layout-nhwc-as-nchw")[0].status == "ok"
 

@@ -481,3 +481,16 @@ def test_conformance_suite_wants_enough_rows() -> None:
     with pytest.raises(ValueError, match="at least 3"):
         check_runtime(_broken(_sums), INPUTS[:2])
     assert len(CHECKS) == len({check.__name__ for check in CHECKS})
+
+
+@pytest.mark.parametrize("runtime", CASES, ids=_name)
+def test_a_model_with_its_weights_in_another_file_runs_alike(runtime: Runtime, model: tuple[Path, Contract]) -> None:
+    _present(runtime)
+    path, contract = model
+    apart = path.with_name("apart.onnx")
+    onnx.save_model(onnx.load(path), str(apart), save_as_external_data=True, location="apart.bin", size_threshold=0)
+    with open_runtime(runtime, path, contract) as session:
+        expected, executed = session.predict(INPUTS), session.executed()
+    with open_runtime(runtime, apart, contract) as session:
+        np.testing.assert_array_equal(session.predict(INPUTS), expected)
+        assert session.executed() == executed

@@ -228,22 +228,5 @@ def test_products_inside_branches_are_out_of_reach() -> None:
         emulate(model, "bfloat16")
 
 
-def test_products_inside_a_model_s_own_functions_are_rounded() -> None:
-    model = _gemm(np.eye(WIDTH, dtype=np.float32))
-    model.functions.append(
-        helper.make_function(
-            "own", "Twice", ["a", "b"], ["c"],
-            [helper.make_node("MatMul", ["a", "b"], ["ab"]), helper.make_node("MatMul", ["ab", "b"], ["c"])],
-            [helper.make_opsetid("", 20)],
-        )
-    )  # fmt: skip
-    model.opset_import.append(helper.make_opsetid("own", 1))
-    model.graph.node.append(helper.make_node("Twice", ["y", "w"], ["z"], domain="own"))
-    model.graph.output[0].name = "z"
-    emulated = emulate(model, "bfloat16")
-    onnx.checker.check_model(emulated)
-    assert roundings(emulated) == 1 + 3  # the input once, and every result
-
-
 def test_all_formats_are_covered() -> None:
     assert set(EXACT) == set(EMULATED) == {"tf32", *CAST_TO}

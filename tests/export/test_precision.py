@@ -167,6 +167,28 @@ def test_per_channel_has_a_scale_per_channel(models: dict[str, Path], tmp_path: 
     assert longest(INT8[3]) == 32
 
 
+def test_dynamic_scales_per_channel_need_a_matrix_product(tmp_path: Path) -> None:
+    """The library gives convolutions one scale; said, where there is nothing else."""
+    weight = onnx.numpy_helper.from_array(np.ones((4, 3, 1, 1), np.float32), "w")
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"]),
+        onnx.helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+        onnx.helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    ports = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["n", 3, 4, 4]), ("y", ["n", 4]))
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", ports[:1], ports[1:], [weight])
+    path = tmp_path / "conv.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), str(path))
+    precision = Precision(format="int8-dynamic", per_channel=True)
+    with pytest.raises(
+        NotApplicableError, match=r"per_channel changes nothing: .* MatMul and Gemm .* Use int8-dynamic"
+    ):
+        variant(path, precision, tmp_path / "out.onnx", calibration=None, input_name="x")
+
+
 def test_static_quantisation_of_a_fixed_batch(models: dict[str, Path], tmp_path: Path) -> None:
     fixed = onnx.load(str(models["cnn"]))
     for value in (fixed.graph.input[0], fixed.graph.output[0]):
@@ -372,3 +394,32 @@ def test_model_without_anything_to_convert(precision: Precision, tmp_path: Path)
 def test_source_that_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="does not exist"):
         variant(tmp_path / "absent.onnx", VARIANTS[1], tmp_path / "o", calibration=None, input_name="input")
+
+
+@pytest.mark.parametrize(
+    ("form", "products"),
+    [
+        ("float16", "float16"),
+        ("bfloat16", "bfloat16"),
+        ("int4-weights", "float32 with int4 weights"),
+        ("int8-qdq", "float32 with int8 weights and activations"),
+        ("int16x8-qdq", "float32 with int8 weights and int16 activations"),
+    ],
+)
+def test_products_inside_a_model_s_own_functions_are_converted_too(form: str, products: str, tmp_path: Path) -> None:
+    """No converter knows a model's own functions: some pass them over, some lose them."""
+    body = [helper.make_node("MatMul", ["a", "w"], ["b"]), helper.make_node("MatMul", ["b", "w"], ["c"])]
+    graph = helper.make_graph(
+        [helper.make_node("Twice", ["x", "w"], ["y"], domain="own")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 32])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 32])],
+        [numpy_helper.from_array(np.eye(32, dtype=np.float32), "w")],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
+    twice = helper.make_function("own", "Twice", ["a", "w"], ["c"], body, opsets[:1])
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9, functions=[twice]), str(tmp_path / "m.onnx"))
+    inputs, out = np.random.default_rng(0).normal(size=(8, 32)).astype(np.float32), tmp_path / "v.onnx"
+    precision = Precision.model_validate({"format": form})
+    variant(tmp_path / "m.onnx", precision, out, calibration=[inputs], input_name="x")
+    assert executed_nodes(onnx.load(str(out))) in [(("MatMul", products),) * 2, (("MatMulNBits", products),) * 2]

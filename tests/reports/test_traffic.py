@@ -122,6 +122,12 @@ def test_labels_by_hand(small):
     assert found["ab"]["drop_pp"]["estimate"] == close(4)
 
 
+def test_labels_that_cost_alike_have_no_worst(small):
+    _, cell = small.judged(small.answers(lost={}))
+    assert cell["traffic"]["worst-label"]["which"] is None
+    assert cell["traffic"]["worst-label"]["drop_pp"]["estimate"] == 0
+
+
 def test_even_labels_weigh_rare_ones_up(small, edit):
     """Label a keeps 5 of its 50 items, all of them lost: a tenth of even traffic."""
     records = small.answers()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gapshift.cli.shared import MARGIN, PATH, json_option, say
+from gapshift.cli.shared import MARGIN, PATH, NumberRange, json_option, say
 from gapshift.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--sample-rate",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     metavar="SHARE",
     help="Your policy logs this share of the requests.",
 )
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--power",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=NumberRange(0, 1, min_open=True, max_open=True),
     default=0.8,
     show_default=True,
     help="Probability of noticing.",

@@ -21,17 +21,21 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
-class _Margin(click.FloatRange):
-    """Percentage points between 0 and 100, both excluded; NaN is none."""
-
-    name = "margin"
+class NumberRange(click.FloatRange):
+    """A range that NaN is outside of, which compares false with either end."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Raises click's usage error for a value out of range."""
         number = super().convert(value, param, ctx)
         if number is not None and math.isnan(number):
-            self.fail(f"{value!r} is no number between 0 and 100.", param, ctx)
+            self.fail(f"{value!r} is no number between {self.min:g} and {self.max:g}.", param, ctx)
         return number
+
+
+class _Margin(NumberRange):
+    """Percentage points between 0 and 100, both excluded."""
+
+    name = "margin"
 
 
 MARGIN = _Margin(0, 100, min_open=True, max_open=True)

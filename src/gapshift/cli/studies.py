@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gapshift.cli.shared import PATH, Console, data_root_option, json_option, say, show, source
+from gapshift.cli.shared import PATH, Console, NumberRange, data_root_option, json_option, say, show, source
 from gapshift.errors import UsageError
 
 
@@ -80,7 +80,7 @@ def export(context: click.Context, run: Path, as_json: bool) -> int:
 )
 @click.option(
     "--guessing",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=NumberRange(0, 1, max_open=True),
     default=0.0,
     show_default=True,
     help="Chance of a right answer by guessing (1/K), for --responses.",

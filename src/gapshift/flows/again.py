@@ -94,7 +94,12 @@ def _sets(plan: RunPlan, task: TaskPlan, table: pa.Table) -> Sets:
 
 def _open(source: DataSource, labels: tuple[str, ...] | None, roles: dict[str, str]) -> Dataset:
     """The run's data; every item that the run rated must still be there."""
-    dataset = open_dataset(source.source, labels=labels, split=source.split, root=source.root, classes=source.classes)
+    try:
+        dataset = open_dataset(
+            source.source, labels=labels, split=source.split, root=source.root, classes=source.classes
+        )
+    except DataError as error:
+        raise DataError(f"{error} If the run's data moved, say where it lies now with --data.") from error
     missing = sorted(set(roles) - {item.id for item in dataset.items})
     if missing:
         raise DataError(

@@ -19,6 +19,7 @@ from gapshift.reports.statistics import items_for_zero
 from gapshift.reports.summary import write_summary
 from gapshift.reports.traffic import check_names
 from gapshift.schema import RunPlan
+from gapshift.settings import user_traffic
 from gapshift.workspace import Workspace
 
 
@@ -68,8 +69,18 @@ def traffic_names(plan: RunPlan, sets: Mapping[str, Sets]) -> tuple[dict[str, tu
 
 
 def report(workspace: Workspace, reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Judge a run's records and write its reports; no model runs. The caller holds the folder's lock."""
+    """Judge a run's records and write its reports; no model runs. The caller holds the folder's lock.
+
+    The mixes of ``gapshift.toml``, where there are some, take the place of the plan's: they need no new cell.
+    """
     reporter.stage("judge")
+    _take_over_traffic(workspace)
     summary = judge(workspace)
     write_summary(workspace, summary)
     return summary, render_all(workspace.root, summary)
+
+
+def _take_over_traffic(workspace: Workspace) -> None:
+    plan, own = workspace.read_plan(), user_traffic()
+    if own and own != plan.traffic and plan.command != "repeat":
+        workspace.write_plan(plan.model_copy(update={"traffic": own}))

@@ -99,8 +99,8 @@ class Runtime(Grown):
     engine: Literal["onnxruntime", "onnx-reference", "openvino", "opencv-dnn", "torch"] = "onnxruntime"
     provider: str = "CPUExecutionProvider"
     optimization: Literal["all", "extended", "basic", "disabled"] = "all"
-    intra_op_threads: Annotated[int, Field(ge=1)] = 2
-    inter_op_threads: Annotated[int, Field(ge=1)] = 1
+    intra_op_threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    inter_op_threads: Annotated[int, Field(ge=1, le=1024)] = 1
     execution: Literal["sequential", "parallel"] = "sequential"
     arena: bool = True
     batch_size: Annotated[int, Field(ge=1)] = 16
@@ -174,7 +174,7 @@ class Service(Frozen):
     error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     stale_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     corruption_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
-    retries: Annotated[int, Field(ge=0)] = 0
+    retries: Annotated[int, Field(ge=0, le=100)] = 0
     fallback: Literal["default", "last", "skip"] = "skip"
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -240,9 +240,11 @@ class Deployment(OfOneDomain):
                 node = node.setdefault(parent, {})  # a later field at its default is not there
             node[last] = value
         try:
-            return Deployment.model_validate(tree)
+            made = Deployment.model_validate(tree)
         except ValidationError as error:
             raise SettingsError(_first_problem(error)) from error
+        _refuse_converted(deviations, _dotted(made))
+        return made
 
     def differences(self, other: Deployment) -> dict[str, Any]:
         """Dotted keys whose value in ``other`` is not this one's, with that value."""
@@ -257,6 +259,14 @@ def _dotted(noun: BaseModel, prefix: str = "") -> dict[str, Any]:
         value, path = getattr(noun, name), f"{prefix}{name}"
         leaves |= _dotted(value, f"{path}.") if isinstance(value, BaseModel) else {path: to_jsonable_python(value)}
     return leaves
+
+
+def _refuse_converted(deviations: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
+    """What stands in a file is what is meant: true is no number, and a number in quotation marks none either."""
+    for key, value in deviations.items():
+        if isinstance(value, (bool, str)) and type(taken[key]) is not type(value):
+            kind = "true or false" if isinstance(value, bool) else "a text"
+            raise SettingsError(f"{key}: {value!r} is {kind}, and is taken for {taken[key]!r}. Write what is meant.")
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -275,7 +285,7 @@ class Environment(Frozen):
     """
 
     # No two separators in a row: BUNDLE--ENVIRONMENT.parquet must name one cell only.
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=120)]
     kind: Kind
     summary: str
     deviations: dict[str, Any] = Field(default_factory=dict)

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from gapshift.domains.decoders.samples import (
     FORMATS,
@@ -37,6 +37,9 @@ def decode(content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
             with _FILTERS, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return _pixels(content, preprocessing)
+    except UnidentifiedImageError as error:  # its own text holds an address in memory
+        why = "no image in a known format" if content else "it is empty"
+        raise UnreadableItemError(f"Pillow cannot decode it ({len(content)} bytes): {why}") from error
     except Exception as error:
         raise UnreadableItemError(f"Pillow cannot decode it ({len(content)} bytes): {error}") from error
 

@@ -75,7 +75,8 @@ def wav_files(folder: Path) -> list[Path]:
     refused = sorted(path.name for path in files if path.suffix.lower() in _UNSUPPORTED)
     if refused:
         raise DataError(f"{folder} holds audio that is not read: {listed(refused, 5)}. Convert it to {SUFFIX}.")
-    return sorted(path for path in files if path.suffix.lower() == SUFFIX and path.is_file())
+    found = [path for path in files if path.suffix.lower() == SUFFIX]
+    return sorted(path for path in found if path.is_file() or path.is_symlink())  # a dangling link is unreadable
 
 
 def recordings_of(folder: Path, split: str) -> list[Recording]:

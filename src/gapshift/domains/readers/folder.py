@@ -53,7 +53,7 @@ def read_folder(root: Path, labels: Sequence[str] | None = None, only: Sequence[
 
 
 def _class_folders(root: Path) -> list[_ClassFolder]:
-    loose = [path.name for path in _visible(root) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    loose = [path.name for path in _visible(root) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
     if loose:
         raise DataError(f"{root} holds images outside class folders: {listed(sorted(loose), 5)}. Put them into one.")
     top = _folders(root)
@@ -81,7 +81,7 @@ def _images(folder: Path) -> list[Path]:
         raise DataError(
             f"Class folder {folder} holds folders: {listed(sorted(deeper), 5)}. Put its images directly into it."
         )
-    files = [path for path in entries if path.is_file()]
+    files = [path for path in entries if path.is_file() or path.is_symlink()]  # a dangling link is an item, unreadable
     refused = [path.name for path in files if path.suffix.lower() in UNSUPPORTED]
     if refused:
         raise DataError(

@@ -48,6 +48,8 @@ def read_table(path: Path, labels: Sequence[str] | None = None) -> Dataset:
     table = _load(path)
     if "label" not in table.column_names:
         raise DataError(f"{path} has no column 'label'. {_what_it_has(path, table)}")
+    if not table.num_rows:
+        raise DataError(f"{path} holds no rows below its header. Give every item a row.")
     text = _text_column(path, table)
     stored_as_files = "path" in table.column_names
     default_ids = _file_ids(path, table) if stored_as_files else [f"{row:06d}" for row in range(table.num_rows)]
@@ -92,13 +94,14 @@ def _load_csv(path: Path) -> Any:
         if path.suffix.lower() == ".tsv"
         else pyarrow.csv.ParseOptions(newlines_in_values=True)
     )
+    read = pyarrow.csv.ReadOptions(use_threads=False)
     names: list[str] = []
     try:
-        names = pyarrow.csv.open_csv(path, parse_options=parse).schema.names
+        names = pyarrow.csv.open_csv(path, read_options=read, parse_options=parse).schema.names
         types = {name: pa.string() for name in _TEXT} | {name: pa.float32() for _, name in _pixel_columns(names)}
         return pyarrow.csv.read_csv(
             path,
-            read_options=pyarrow.csv.ReadOptions(use_threads=False),
+            read_options=read,
             parse_options=parse,
             convert_options=pyarrow.csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
         )
