@@ -243,5 +243,5 @@ def _other_format(prefix: str, info: CellInfo | None) -> BandVerdict | None:
     return BandVerdict(
         "NO DATA",
         f"{prefix}{ran.requested} was requested and {ran.executed} was executed: "
-        f"the numbers are {ran.executed}'s and say nothing about {ran.requested}",
+        f"the numbers belong to what was executed and say nothing about {ran.requested}",
     )

@@ -220,3 +220,14 @@ def test_a_levels_file_that_is_none_is_a_usage_error(
     assert code == 2
     assert name in err
     assert "gapshift calibrate" in err
+
+
+@pytest.mark.parametrize("words", [("envs", "list"), ("envs", "diff", "bgr", "int8-dynamic"), ("repeat", "runs/x")])
+def test_a_second_file_of_environments_is_refused(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """click would take the last one without a word."""
+    files = ["--environment-file", str(tmp_path / "a.toml"), "--environment-file", str(tmp_path / "b.toml")]
+    code, _, err = _run(capsys, *words, *files)
+    assert code == 2
+    assert "one file may be given; put all your environments into it" in err

@@ -165,8 +165,14 @@ def verdict_meaning(summary: Json) -> str:
         "INCONCLUSIVE": _inconclusive(summary),
         "ERROR": "Something broke while the model was run or judged. This is not a pass; the numbers below may be "
         "incomplete.",
-        "NO DATA": "What was to be gated could not be judged on this machine with this data. This is not a pass.",
+        "NO DATA": _no_data(summary),
     }[verdict_of(summary)]
+
+
+def _no_data(summary: Json) -> str:
+    if any(cell.get("gated") for cell in rows(summary, "cells")) or not rows(summary, "cells"):
+        return "What was to be gated could not be judged on this machine with this data. This is not a pass."
+    return "Nothing was gated: name what you deploy to with --environment. This is not a pass."
 
 
 def _passed(summary: Json) -> str:

@@ -23,7 +23,7 @@ from gapshift.errors import (
 )
 from gapshift.export.stamp import contract_to_toml, read_contract
 from gapshift.flows.check import CheckRequest, check
-from gapshift.records import read_items
+from gapshift.records import read_items, write_items
 from gapshift.schema import DataSource
 from gapshift.workspace import Workspace
 
@@ -224,6 +224,17 @@ def test_a_class_folder_without_images_is_named(request_: CheckRequest, photos: 
     (data / "3").mkdir()
     with pytest.raises(DataError, match=r"3.*no image"):
         check(replace(request_, data=DataSource(source=str(data))))
+
+
+def test_training_items_among_the_evaluated_ones_are_said_at_the_top(
+    request_: CheckRequest, levels: Path, tmp_path: Path
+) -> None:
+    table, cards = read_items(levels)
+    split = ["train" if row < 30 else "test" for row in range(table.num_rows)]
+    table = table.set_column(table.column_names.index("split"), "split", [split])
+    write_items(tmp_path / "split.parquet", table, cards)
+    summary, _ = check(replace(request_, items=tmp_path / "split.parquet"))
+    assert any(note.startswith("30 of the 400 evaluated items are training items") for note in summary["notes"])
 
 
 def test_items_that_the_levels_file_does_not_know_are_named(

@@ -18,7 +18,7 @@ from gapshift.reports.renderers import render_all, render_console, render_html, 
 from gapshift.reports.renderers.page import heat_cell, step
 from gapshift.reports.renderers.regimes import beside_study
 from gapshift.reports.renderers.sections import calibration_words
-from gapshift.reports.renderers.view import Interval, Json, interval, labels
+from gapshift.reports.renderers.view import Interval, Json, interval, labels, verdict_meaning
 
 MADE = runpy.run_path(str(Path(__file__).with_name("summaries.py")))
 CSS = Path(render_html.__code__.co_filename).with_name("report.css")
@@ -520,3 +520,11 @@ def test_console_says_that_not_every_bundle_is_behind_a_mean(study: dict[str, An
     assert f"mean over {n} bundles;" in " ".join(render_console(study).split())
     study["cells"].pop()
     assert f"mean over those of {n} bundles that an environment applies to;" in " ".join(render_console(study).split())
+
+
+def test_a_run_that_gated_nothing_is_told_what_to_do() -> None:
+    ungated = {"verdict": "NO DATA", "cells": [{"gated": False, "kind": "stress"}]}
+    assert verdict_meaning(ungated) == (
+        "Nothing was gated: name what you deploy to with --environment. This is not a pass."
+    )
+    assert verdict_meaning({"verdict": "NO DATA", "cells": [{"gated": True}]}).startswith("What was to be gated could")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gapshift.cli.shared import PATH, json_option
+from gapshift.cli.shared import PATH, environment_file_option, json_option
 from gapshift.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 DOMAINS: tuple[Domain, ...] = ("vision", "text", "audio", "control")
 """The schema's own, which is imported only where it is needed: ``--help`` answers at once."""
-
-_environment_file = click.option(
-    "--environment-file", type=PATH, help="A TOML file with environments of your own, beside gapshift.toml's."
-)
 
 
 @click.group()
@@ -30,7 +26,7 @@ def envs() -> None:
 
 @envs.command("list")
 @click.option("--group", "groups", multiple=True, metavar="GROUP", help="Only a group or kind. Repeatable.")
-@_environment_file
+@environment_file_option
 @json_option
 def envs_list(groups: tuple[str, ...], environment_file: Path | None, as_json: bool) -> int:
     """Every environment by axis: name, kind, and where it is met; and how many there are."""
@@ -58,7 +54,7 @@ def _line(environment: Environment, width: int) -> str:
 
 @envs.command("show")
 @click.argument("name")
-@_environment_file
+@environment_file_option
 @json_option
 def envs_show(name: str, environment_file: Path | None, as_json: bool) -> int:
     """One environment and its deviations."""
@@ -76,7 +72,7 @@ def envs_show(name: str, environment_file: Path | None, as_json: bool) -> int:
 @envs.command("diff")
 @click.argument("a")
 @click.argument("b")
-@_environment_file
+@environment_file_option
 @json_option
 def envs_diff(a: str, b: str, environment_file: Path | None, as_json: bool) -> int:
     """What A and B differ in: two environments, two files of `gapshift doctor --json`, or two run folders."""

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from gapshift.cli.shared import PATH, Console, calibration_options, json_option, quantiser_source, say
+from gapshift.cli.shared import (
+    PATH,
+    Console,
+    calibration_options,
+    environment_file_option,
+    json_option,
+    quantiser_source,
+    say,
+)
 
 
 @click.command()
@@ -22,7 +30,7 @@ from gapshift.cli.shared import PATH, Console, calibration_options, json_option,
     help="What to repeat; 'reference' is one, too (default: the reference and the run's named deployments). "
     "Repeatable.",
 )
-@click.option("--environment-file", type=PATH, help="A TOML file with environments of your own.")
+@environment_file_option
 @click.option(
     "--bundle", "bundles", multiple=True, metavar="NAME", help="A model of the run (default: all). Repeatable."
 )

@@ -58,6 +58,24 @@ def data_root_option(command: Command) -> Command:
     )(command)
 
 
+def _only_one(_context: click.Context, option: click.Parameter, given: tuple[Path, ...]) -> Path | None:
+    """Raises click's usage error for a second file: click itself would drop the first without a word."""
+    if len(given) > 1:
+        raise click.BadParameter("one file may be given; put all your environments into it.", param=option)
+    return given[0] if given else None
+
+
+def environment_file_option(command: Command) -> Command:
+    """``--environment-file``."""
+    return click.option(
+        "--environment-file",
+        type=PATH,
+        multiple=True,
+        callback=_only_one,
+        help="A TOML file with environments of your own, beside gapshift.toml's.",
+    )(command)
+
+
 def environment_options(command: Command) -> Command:
     """Which environments run, and which of them are gated."""
     for decorate in (
@@ -77,7 +95,7 @@ def environment_options(command: Command) -> Command:
             help="Environments of a group or kind (equivalent, precision, mobile, ..., all): reported, gated only "
             "where equivalent. Repeatable.",
         ),
-        click.option("--environment-file", type=PATH, help="A TOML file with environments of your own."),
+        environment_file_option,
     ):
         command = decorate(command)
     return command

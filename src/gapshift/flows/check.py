@@ -16,7 +16,15 @@ from gapshift.export.model_file import describe, sha256
 from gapshift.export.stamp import check_against, contract_from_toml, read_contract
 from gapshift.flows.data import CALIBRATION, absolute, hold_out, open_calibration, open_source, with_role
 from gapshift.flows.judging import Sets, report, run_cells
-from gapshift.flows.levels import CalibrationSettings, Rated, given_levels, levels_from_file, rate, write_rated
+from gapshift.flows.levels import (
+    TRAINED_ON,
+    CalibrationSettings,
+    Rated,
+    given_levels,
+    levels_from_file,
+    rate,
+    write_rated,
+)
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.splitting import TEST
 from gapshift.schema import (
@@ -100,6 +108,7 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         strict=request.strict,
         allow_unlevelled=request.allow_unlevelled,
         traffic=user_traffic(),
+        notes=tuple(note for note in rated.card.notes if note.endswith(TRAINED_ON)),
     )
     with workspace.lock():
         workspace.refuse_other_command("check")

@@ -45,6 +45,9 @@ _MOST_TOKENS = 128
 """And at texts up to this length."""
 _AS_IS = Preprocessing(resize=Resize(size=(_MOST_SIDE, _MOST_SIDE)))
 
+TRAINED_ON = "evaluated items are training items, by the file's split column."
+"""How a card's note ends that says so: accuracy on such items flatters the model."""
+
 
 class CalibrationSettings(Frozen):
     """How items are rated. ``ladder`` null: the default for the number of items.
@@ -152,7 +155,7 @@ def _trained_on(rows: pa.Table) -> list[str]:
     """A note where the file says that evaluated items are training items."""
     splits = rows["split"].to_pylist() if "split" in rows.column_names else []
     n = splits.count("train")
-    return [f"{n} of the {len(rows)} evaluated items are training items, by the file's split column."] if n else []
+    return [f"{n} of the {len(rows)} {TRAINED_ON}"] if n else []
 
 
 def _refuse_other_labels(path: Path, rows: pa.Table, dataset: Dataset) -> None:
