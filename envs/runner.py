@@ -211,7 +211,7 @@ class _Run:
         except Exception as error:
             if self._debug:
                 raise
-            status, reason = "error", f"{type(error).__name__}: {error}"
+            status, reason = "error", f"{type(error).__name__}: {error or 'it says no more'}"
         self._laps.lap("until it stopped")
         self._finish(self._header(cell, status=status, reason=reason))
 
