@@ -5,6 +5,16 @@ from gapshift.reports.statistics.base import Estimate, two_sided_z
 from gapshift.reports.statistics.bootstrap import stratified_mean
 from gapshift.reports.statistics.calibration import debiased_ece, ece_difference
 from gapshift.reports.statistics.compound import mover_difference, mover_mean
+from gapshift.reports.statistics.gate_power import (
+    certifiable_margin,
+    detectable_drop,
+    discordance,
+    fail_probability,
+    items_for,
+    margin_for_zero,
+    pass_probability,
+    score_statistics,
+)
 from gapshift.reports.statistics.multiple import benjamini_hochberg, holm
 from gapshift.reports.statistics.paired import (
     cluster_interval,
@@ -24,23 +34,31 @@ __all__ = [
     "ability",
     "ability_shift",
     "benjamini_hochberg",
+    "certifiable_margin",
     "clopper_pearson",
     "cluster_interval",
     "cluster_test",
     "clustered_drop",
     "debiased_ece",
+    "detectable_drop",
+    "discordance",
     "ece_difference",
     "even_groups_drop",
+    "fail_probability",
     "holm",
+    "items_for",
     "items_for_zero",
     "items_to_decide",
     "loss_slope",
+    "margin_for_zero",
     "mcnemar_midp",
     "mover_difference",
     "mover_mean",
     "over_seeds_and_items",
     "paired_contrast",
+    "pass_probability",
     "predicted_drop",
+    "score_statistics",
     "score_test",
     "stratified_drop",
     "stratified_mean",
