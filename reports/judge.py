@@ -11,7 +11,17 @@ top level
     ``traffic`` [{name, by, summary, weights}]: the mixes that drops are re-weighted to,
     ``contrasts`` (regimes against each other),
     ``observability`` {alpha, power, drops_pp, policies, cells [{bundle, environment, headline, lines [{policy,
-    drop_pp, level, shape, overall, at_level}]}]}: requests until the named deployments' monitoring notices a drop;
+    drop_pp, level, shape, overall, at_level}]}]}: requests until the named deployments' monitoring notices a drop,
+    ``power`` {``pass``: the probability that the run passes with nothing wrong, ``target``, ``items_needed`` at the
+    level that needs most of them to reach the target, ``refused``: why these items cannot certify the margin even where
+    no answer changes (empty where they can), ``detection``, ``family``, ``environments``, ``seconds`` and
+    ``seconds_needed`` of inference, levels [{task, levels, n, churn of the cell that changes most, its name ``most``,
+    pass, detectable_drop_pp {fail, not_pass} at ``detection``, margin_pp at which n reaches the target,
+    least_margin_pp below which n certifies nothing, items_needed, left_out}]}: shares with Monte Carlo error,
+    ``false_alarms`` {repeats, seed, cells, aside, ``no_drop`` and ``at_margin`` {verdict: share of the redrawn runs},
+    ``false_fail`` and ``not_pass`` without a drop, ``false_pass`` with the margin lost everywhere and
+    ``false_pass_one_level`` with it lost at one level of one cell, the worst {bundle, environment, levels}, ``least``
+    [{bundle, environment, levels, holds}]}: null where nothing gated could be judged;
 per calibration
     ``guessing``, ``tie_share``, ``source``, ``circular``, ``notes``;
 per bundle
@@ -47,6 +57,7 @@ from gapshift.reports.members import read_regimes
 from gapshift.reports.observability import observability_json
 from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredBundle, MeasuredRun, read_run
+from gapshift.reports.planning import plan_json
 from gapshift.reports.reasons import explain_run, headline, unlevelled
 from gapshift.reports.regimes import contrast_rows, regime_rows
 from gapshift.reports.services import service_json
@@ -89,6 +100,7 @@ def judge(workspace: Workspace) -> Json:
         "study": study_json(workspace, run),
         "contrasts": contrast_rows(regimes, run.rule),
         "observability": observability_json(run),
+        **plan_json(run, run.rule),
     }
 
 

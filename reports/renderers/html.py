@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from gapshift.reports.renderers import deployed, observability, page, regimes, sections, services, study, traffic
+from gapshift.reports.renderers import deployed, observability, page, power, regimes, sections, services, study, traffic
 from gapshift.reports.renderers.view import (
     COLUMNS,
     Json,
@@ -79,6 +79,7 @@ def _study(summary: Json) -> dict[str, object]:
             *traffic.chapters(summary),
             *services.chapters(summary),
             *observability.observed(summary),
+            *power.chapters(summary),
         ],
     }
 

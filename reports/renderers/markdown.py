@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gapshift.reports.renderers import deployed, observability, services, study, traffic
+from gapshift.reports.renderers import deployed, observability, power, services, study, traffic
 from gapshift.reports.renderers.html import HERE, environment_of
 from gapshift.reports.renderers.page import GateRow, absent_cells, gate_rows, ungated
 from gapshift.reports.renderers.regimes import regime_rows
@@ -79,6 +79,7 @@ def render_markdown(summary: Json) -> str:
             *traffic.chapters(summary, TRAFFIC_ROWS),
             *services.chapters(summary),
             *observability.observed(summary),
+            *power.chapters(summary),
         ],
         rows_shown=ROWS_SHOWN,
         page="report.html",

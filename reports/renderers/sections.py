@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gapshift.reports.renderers.page import minus, short_percent, shorten
+from gapshift.reports.renderers.power import facts as power_facts
 from gapshift.reports.renderers.view import (
     ALL,
     LEVEL_KEYS,
@@ -288,5 +289,6 @@ def facts(summary: Json) -> list[tuple[str, str]]:
         ("withheld for the static quantiser", f"{items['withheld']} items" if items.get("withheld") else ""),
         ("unreadable items", f"{items['unreadable']}" if items.get("unreadable") else ""),
         ("cells", f"{len(answered(cells))} of {len(cells)} ran" if cells else ""),
+        *power_facts(summary),
     ]
     return [(name, value) for name, value in found if value]

@@ -1,0 +1,279 @@
+"""What a run can decide, before or after it is spent: how often it passes with nothing wrong, and what would make it.
+
+``assumed_power`` needs no run: churn, margin, items and environments are given and everything is exact.
+``run_power`` takes the churn of each gated cell and level from a run's records; the run's probability of passing is
+simulated through the whole gate (``false_alarms``), the rest is exact (``statistics.gate_power``).
+
+Levels count as independent. Items needed and margins are reckoned as if environments changed unrelated items, so they
+suffice also where they do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gapshift.reports.cells import Json
+from gapshift.reports.counts import Counts
+from gapshift.reports.false_alarms import Redrawn, of_band, rate
+from gapshift.reports.floor import at_floor
+from gapshift.reports.gate import Band, Rule
+from gapshift.reports.load import ALL_LEVELS
+from gapshift.reports.planned import MeasuredCell, MeasuredRun
+from gapshift.reports.redrawn_gate import PASS
+from gapshift.reports.statistics import (
+    certifiable_margin,
+    detectable_drop,
+    fail_probability,
+    items_for,
+    items_for_zero,
+    margin_for_zero,
+    pass_probability,
+)
+from gapshift.reports.verdicts import level_words
+
+TARGET = 0.9
+"""The probability of passing that the items needed give the whole run."""
+DETECTION = 0.8
+"""The probability with which a detectable drop is detected."""
+ITEM_LIMIT = 1_000_000
+"""More items a level than this are as good as none."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """The gate that is planned for, over a Holm family of so many planned tests."""
+
+    rule: Rule
+    family: int
+    target: float = TARGET
+    detection: float = DETECTION
+
+
+@dataclass(frozen=True)
+class GatedLevel:
+    """One gated cell at one level or band: pairs, and the share of them that goes from right to wrong or back."""
+
+    name: str
+    n: int
+    churn: float
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level or band of a task over all gated cells.
+
+    ``left_out`` says why some or all of them are not planned for; ``hopeless`` that more items would not help those.
+    """
+
+    task: str
+    band: Band
+    cells: tuple[GatedLevel, ...]
+    left_out: str = ""
+    hopeless: bool = False
+
+    def needed(self, question: Question, share: float) -> int | None:
+        """The pairs at which all cells pass with this probability; None where no number is enough."""
+        rule = question.rule
+        if self.hopeless:
+            return None
+        return items_for(lambda n: self.passes(rule.margin, rule.level, n), share, rule.margin, ITEM_LIMIT)
+
+    @property
+    def n(self) -> int | None:
+        """The fewest pairs of a cell."""
+        return min((cell.n for cell in self.cells), default=None)
+
+    @property
+    def most(self) -> GatedLevel:
+        """The cell that changes most; needs one."""
+        return max(self.cells, key=lambda cell: cell.churn)
+
+    def passes(self, margin: float, level: float, n: int | None = None) -> float:
+        """P(all cells pass) with nothing wrong, changes in one cell being unrelated to those in another."""
+        alike = Counter((n or cell.n, cell.churn) for cell in self.cells)
+        return math.prod(pass_probability(*each, margin, 0.0, level) ** count for each, count in alike.items())
+
+
+def level_json(level: Level, question: Question, share: float) -> Json:
+    """A level's row (see ``judge``); ``share`` is the probability of passing that it is to have."""
+    row: Json = {"task": level.task, "levels": list(level.band), "n": level.n, "left_out": level.left_out}
+    if not level.cells:
+        names = ("churn", "most", "pass", "detectable_drop_pp", "margin_pp", "least_margin_pp", "items_needed")
+        return row | dict.fromkeys(names)
+    rule, most, n = question.rule, level.most, level.n or 0
+    return row | {
+        "churn": most.churn,
+        "most": most.name if most.churn else "",
+        "pass": {"estimate": (exact := level.passes(rule.margin, rule.level)), "low": exact, "high": exact},
+        "detectable_drop_pp": _detectable(most, question),
+        "margin_pp": _points(certifiable_margin(lambda margin: level.passes(margin, rule.level), share)),
+        "least_margin_pp": 100 * margin_for_zero(n, rule.level),
+        "items_needed": level.needed(question, share),
+    }
+
+
+def _detectable(cell: GatedLevel, question: Question) -> Json:
+    rule = question.rule
+
+    def fails(drop: float) -> float:
+        return fail_probability(cell.n, cell.churn, rule.margin, drop, rule.alpha, question.family)
+
+    def not_passes(drop: float) -> float:
+        return 1 - pass_probability(cell.n, cell.churn, rule.margin, drop, rule.level)
+
+    return {
+        "fail": _points(detectable_drop(fails, question.detection)),
+        "not_pass": _points(detectable_drop(not_passes, question.detection)),
+    }
+
+
+def _points(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 2)
+
+
+def _plan(levels: Sequence[Level], question: Question, passes: Mapping[str, float] | None) -> Json:
+    """What all plans hold; ``passes`` is the whole run's probability of passing with nothing wrong."""
+    planned = [level for level in levels if level.cells]
+    share = question.target ** (1 / max(1, len(planned)))
+    rows = [level_json(level, question, share) for level in levels]
+    needed = [row["items_needed"] for level, row in zip(levels, rows, strict=True) if level.cells or level.hopeless]
+    return {
+        "margin_pp": 100 * question.rule.margin,
+        "alpha": question.rule.alpha,
+        "interval_level": question.rule.level,
+        "family": question.family,
+        "target": question.target,
+        "detection": question.detection,
+        "pass": passes,
+        "items_needed": max(needed) if needed and None not in needed else None,
+        "refused": refusal(planned, question.rule),
+        "levels": rows,
+    }
+
+
+def refusal(levels: Iterable[Level], rule: Rule) -> str:
+    """Why these items cannot certify the margin even where no answer changes, and what can; empty where they can."""
+    least = items_for_zero(rule.margin, rule.level)
+    planned = list(levels)
+    short = [level for level in planned if (level.n or 0) < least]
+    if not short:
+        return ""
+    n = min(level.n or 0 for level in short)
+    alike = len({level.n for level in short}) == 1 and len(short) == len(planned)
+    sizes = f"{n} a level" if alike else _named(short)
+    return (
+        f"A margin of {100 * rule.margin:g} pp cannot be certified with so few items: even where no answer changes it "
+        f"takes {least}, and there are {sizes}. Plan {least} or more, or a margin above "
+        f"{math.ceil(1e4 * margin_for_zero(n, rule.level)) / 100:g} pp."
+    )
+
+
+def _named(levels: Sequence[Level]) -> str:
+    """The smallest levels by name, such as ``57 at level 1 of digits``."""
+    order = sorted(levels, key=lambda level: level.n or 0)
+    words = [f"{level.n} at {level_words(level.band)}" + (f" of {level.task}" * bool(level.task)) for level in order]
+    return ", ".join(words[:3]) + (f" and fewer than that at {len(words) - 3} more" * (len(words) > 3))
+
+
+# ------------------------------------------------------------------------- without a run
+
+
+def assumed_power(
+    items: Mapping[int, int], churn: Mapping[int, float], rule: Rule, environments: int, target: float = TARGET
+) -> Json:
+    """A plan for one model from what is assumed of each level: items, and the share that goes right to wrong or back.
+
+    ``pass`` is the probability that every level of every environment passes, were changes in one environment unrelated
+    to those in another; ``pass_same_items`` that where all change the same items. ``seconds`` is null.
+    """
+    levels = [
+        Level("", (k,), tuple(GatedLevel("", items[k], churn[k]) for _ in range(environments))) for k in ALL_LEVELS
+    ]
+    question = Question(rule, environments * len(levels), target)
+    exact = math.prod(level.passes(rule.margin, rule.level) for level in levels)
+    same = math.prod(pass_probability(items[k], churn[k], rule.margin, 0.0, rule.level) for k in ALL_LEVELS)
+    plan = _plan(levels, question, {"estimate": exact, "low": exact, "high": exact})
+    return plan | {"pass_same_items": same, "environments": environments, "seconds": None, "seconds_needed": None}
+
+
+# ------------------------------------------------------------------------------- a run
+
+
+def run_power(
+    run: MeasuredRun, redrawn: Redrawn | None, question: Question, items: Sequence[int] | None = None
+) -> Json:
+    """A plan at the churn of a run's gated cells, with its own items or ``items`` of levels 1 to 5.
+
+    ``pass`` is the share of the redrawn runs that pass with nothing wrong, and that of each level the share in which
+    all its cells hold, both with Monte Carlo error; ``pass`` is null where nothing gated could be judged.
+    """
+    cells = redrawn.cells if redrawn else ()
+    levels = _levels(cells, question.rule, items)
+    plan = _plan(levels, question, None)
+    if redrawn is not None:
+        plan["pass"] = rate(redrawn.runs(redrawn.no_drop) == PASS)
+        for row in plan["levels"]:
+            chosen = [
+                cells[place].bundle.task == row["task"] and list(band) == row["levels"]
+                for place, band in zip(redrawn.columns.cell.tolist(), redrawn.bands, strict=True)
+            ]
+            row["pass"] = rate(redrawn.holds(np.array(chosen, dtype=bool))) if any(chosen) else None
+    return plan | {
+        "environments": len({cell.environment.name for cell in cells}),
+        **_seconds(run, plan["levels"], items),
+    }
+
+
+def _levels(cells: Sequence[MeasuredCell], rule: Rule, items: Sequence[int] | None) -> list[Level]:
+    """The judged levels of each task, in order."""
+    found: dict[tuple[str, Band], list[tuple[MeasuredCell, Counts]]] = {}
+    for cell in cells:
+        if cell.blocked is None:
+            for band, counts in cell.counts.items():
+                found.setdefault((cell.bundle.task, band), []).append((cell, counts))
+    return [_level(task, band, each, rule, items) for (task, band), each in found.items()]
+
+
+def _level(
+    task: str, band: Band, each: Sequence[tuple[MeasuredCell, Counts]], rule: Rule, items: Sequence[int] | None
+) -> Level:
+    """What can be planned for: not what is at the floor, nor an equivalent that changes predictions."""
+    floor = [at_floor(counts, rule.margin) for _, counts in each]
+    unsteady = [cell.equivalent and counts.changed_outside_ties > 0 for cell, counts in each]
+    planned = tuple(
+        GatedLevel(
+            f"{cell.bundle.name} in {cell.environment.name}",
+            of_band(items, band) or counts.n,
+            (counts.lost + counts.gained) / counts.n if counts.n else 0.0,
+        )
+        for (cell, counts), skip in zip(each, np.logical_or(floor, unsteady), strict=True)
+        if not skip
+    )
+    said = (
+        (sum(floor), "at the floor of chance"),
+        (sum(u and not f for u, f in zip(unsteady, floor, strict=True)), "equivalent and yet changing predictions"),
+    )
+    left = ", ".join(f"{count} of {len(each)} cells {words}" for count, words in said if count)
+    return Level(task, band, planned, left, any(unsteady))
+
+
+def _seconds(run: MeasuredRun, rows: Sequence[Json], items: Sequence[int] | None) -> Json:
+    """Inference time of all the run's cells at the planned items, and at those needed; null where these are unknown."""
+    now, needed = 0.0, 0.0
+    for bundle in run.bundles:
+        infos = [bundle.reference_cell.info, *(cell.info for cell in bundle.cells)]
+        seconds = sum(info.seconds for info in infos if info is not None)
+        sizes: dict[Band, int] = {}
+        for cell in bundle.cells:
+            sizes |= {band: max(counts.n, sizes.get(band, 0)) for band, counts in cell.counts.items()}
+        an_item = seconds / max(1, sum(sizes.values()))
+        wanted = {tuple(row["levels"]): row["items_needed"] for row in rows if row["task"] == bundle.bundle.task}
+        now += an_item * sum(of_band(items, band) or n for band, n in sizes.items())
+        needed += an_item * sum(wanted.get(band) or n for band, n in sizes.items())
+    known = all(row["items_needed"] is not None for row in rows if row["n"] is not None)
+    return {"seconds": now, "seconds_needed": needed if known else None}
