@@ -15,6 +15,7 @@ import gapshift
 from gapshift.cli.catalog import contract, doctor, envs
 from gapshift.cli.judging import check, evaluate, report
 from gapshift.cli.observing import observe
+from gapshift.cli.planning import plan
 from gapshift.cli.repeating import repeat
 from gapshift.cli.studies import calibrate, demo, export, study, train
 from gapshift.errors import GapshiftError
@@ -39,6 +40,7 @@ for _command in (
     evaluate,
     repeat,
     report,
+    plan,
     observe,
     envs,
     contract,
