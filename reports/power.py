@@ -61,6 +61,11 @@ class GatedLevel:
     name: str
     n: int
     churn: float
+    equivalent: bool = False
+
+    def changes(self, drop: float) -> float:
+        """P(some prediction changes) at a drop, which alone fails an equivalent; 0 of a cell that may change."""
+        return 1 - (1 - drop) ** self.n if self.equivalent else 0.0
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,8 @@ class Level:
 
     @property
     def most(self) -> GatedLevel:
-        """The cell that changes most; needs one."""
-        return max(self.cells, key=lambda cell: cell.churn)
+        """The cell that changes most, rather one that may change; needs one."""
+        return max(self.cells, key=lambda cell: (cell.churn, not cell.equivalent))
 
     def passes(self, margin: float, level: float, n: int | None = None) -> float:
         """P(all cells pass) with nothing wrong, changes in one cell being unrelated to those in another."""
@@ -121,10 +126,11 @@ def _detectable(cell: GatedLevel, question: Question) -> Json:
     rule = question.rule
 
     def fails(drop: float) -> float:
-        return fail_probability(cell.n, cell.churn, rule.margin, drop, rule.alpha, question.family)
+        by_drop = fail_probability(cell.n, cell.churn, rule.margin, drop, rule.alpha, question.family)
+        return max(cell.changes(drop), by_drop)
 
     def not_passes(drop: float) -> float:
-        return 1 - pass_probability(cell.n, cell.churn, rule.margin, drop, rule.level)
+        return max(cell.changes(drop), 1 - pass_probability(cell.n, cell.churn, rule.margin, drop, rule.level))
 
     return {
         "fail": _points(detectable_drop(fails, question.detection)),
@@ -250,6 +256,7 @@ def _level(
             f"{cell.bundle.name} in {cell.environment.name}",
             of_band(items, band) or counts.n,
             (counts.lost + counts.gained) / counts.n if counts.n else 0.0,
+            cell.equivalent,
         )
         for (cell, counts), skip in zip(each, np.logical_or(floor, unsteady), strict=True)
         if not skip

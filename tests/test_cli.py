@@ -11,7 +11,8 @@ import pytest
 from gapshift.cli import main
 
 COMMANDS = (
-    "demo", "study", "calibrate", "train", "export", "evaluate", "report", "plan", "observe", "check", "contract", "doctor",
+    "demo", "study", "calibrate", "train", "export", "evaluate", "report", "plan", "observe", "check", "contract",
+    "doctor",
 )  # fmt: skip
 
 

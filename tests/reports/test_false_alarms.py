@@ -202,6 +202,15 @@ def test_few_items_are_refused_with_the_number_that_would_do(make_builder: Make)
     assert summary["power"]["pass"]["estimate"] == 0.0
 
 
+def test_a_level_without_items_never_passes(make_builder: Make) -> None:
+    builder = make_builder()
+    builder.per_level[3] = 0
+    summary, _ = builder.judged(builder.answers())
+    assert summary["false_alarms"]["no_drop"] == {"PASS": 0, "NO DATA": 1, "INCONCLUSIVE": 0, "ERROR": 0, "FAIL": 0}
+    assert summary["power"]["pass"]["estimate"] == 0.0
+    assert "there are 0 at level 3 of task" in summary["power"]["refused"]
+
+
 def test_the_levels_that_are_too_small_are_named(make_builder: Make) -> None:
     builder = make_builder()
     builder.per_level[2] = 150
@@ -216,6 +225,16 @@ def test_an_equivalent_that_changes_predictions_has_no_number_of_items(make_buil
     assert summary["power"]["items_needed"] is None
     assert (row["items_needed"], row["left_out"]) == (None, "1 of 1 cells equivalent and yet changing predictions")
     assert summary["false_alarms"]["no_drop"]["FAIL"] == pytest.approx(1 - (1 - 2 / 600) ** 600, abs=0.05)
+
+
+def test_an_equivalent_fails_from_its_first_change(make_builder: Make) -> None:
+    """80% of the time something changes among 600 where 0.27% are lost; a lossy cell needs far more to fail."""
+    builder = make_builder()
+    equivalent, _ = builder.judged(builder.answers(), kind="equivalent", named=False)
+    lossy, _ = (other := make_builder()).judged(other.answers())
+    (first, second) = (each["power"]["levels"][0]["detectable_drop_pp"]["fail"] for each in (equivalent, lossy))
+    assert first == pytest.approx(100 * (1 - 0.2 ** (1 / 600)), abs=0.01)
+    assert second > 3
 
 
 def test_levels_at_the_floor_are_left_out_and_said(make_builder: Make) -> None:
