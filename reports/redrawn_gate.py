@@ -55,12 +55,12 @@ def columns_to_judge(
         n=np.array([n for *_, n in found], dtype=np.int64),
         floor=np.array([at_floor(cells[place].counts[band], margin) for place, band, _ in found], dtype=bool),
         equivalent=np.array([cells[place].equivalent for place, *_ in found], dtype=bool),
-        safe=np.array([_safe_churn(n, margin) for *_, n in found], dtype=np.int64),
+        safe=np.array([safe_churn(n, margin) for *_, n in found], dtype=np.int64),
     )
 
 
 @lru_cache(maxsize=4096)
-def _safe_churn(n: int, margin: float) -> int:
+def safe_churn(n: int, margin: float) -> int:
     """The most changes of n whose Clopper-Pearson upper end stays below the margin; -1 where not even none does."""
     low, high = -1, n
     while low < high:

@@ -11,13 +11,23 @@ import pytest
 
 from gapshift.reports.counts import Counts
 from gapshift.reports.false_alarms import Redrawn, redraw_run
+from gapshift.reports.floor import at_floor
 from gapshift.reports.gate import Rule, fail_p, holm_adjusted, judge_band, judge_cell
 from gapshift.reports.order import worst
 from gapshift.reports.planned import read_run
 from gapshift.reports.planning import plan_json
-from gapshift.reports.redraw import columns_of, draw, redraw, together
-from gapshift.reports.redrawn_gate import WORDS, band_codes, cell_codes, columns_to_judge
-from gapshift.reports.statistics import pass_probability
+from gapshift.reports.redraw import Drawn, columns_of, draw, redraw, together
+from gapshift.reports.redrawn_gate import (
+    FLOOR,
+    WORDS,
+    Columns,
+    band_codes,
+    cell_codes,
+    columns_to_judge,
+    holm_rejects,
+    safe_churn,
+)
+from gapshift.reports.statistics import holm, pass_probability
 
 RULE = Rule(margin=0.02, alpha=0.05)
 CHURN = {1: 2, 2: 5, 3: 9, 4: 9, 5: 12}
@@ -95,6 +105,35 @@ def judged_singly(cells: Any, columns: Any, drawn: Any, repeat: int, rule: Rule,
         )
         for place, cell in enumerate(cells)
     ]
+
+
+def test_holm_rejects_what_its_adjusted_p_reject() -> None:
+    p = np.random.default_rng(2).choice([0.001, 0.004, 0.006, 0.009, 0.012, 0.02, 0.04, 0.3], size=(300, 8))
+    singly = np.array([holm(row.tolist(), 10) < 0.05 for row in p])
+    assert (holm_rejects(p, 10, 0.05) == singly).all()
+    assert 0.1 < singly.mean() < 0.9
+
+
+@pytest.mark.parametrize("n", [150, 189, 400, 600])
+@pytest.mark.parametrize("right", [0.9, 0.11])
+def test_every_table_gets_the_verdict_of_its_level(n: int, right: float) -> None:
+    """Few losses, gains and changes, at and above the floor, with items that are enough and too few."""
+    shape = [(b, c, b + c + more) for b in range(7) for c in range(7) for more in (0, 1, 3, 8)]
+    lost, gained, changed = (np.array([column]) for column in zip(*shape, strict=True))
+    drawn = Drawn(lost, gained, changed, np.zeros_like(lost))
+    tables = [Counts(n, int(right * n), int(right * n) - b + c, b, c, k, 0, 0.1 * n) for b, c, k in shape]
+    columns = Columns(
+        cell=np.arange(len(shape)),
+        n=np.full(len(shape), n),
+        floor=np.array([at_floor(table, RULE.margin) for table in tables]),
+        equivalent=np.zeros(len(shape), dtype=bool),
+        safe=np.full(len(shape), safe_churn(n, RULE.margin)),
+    )
+    codes = band_codes(columns, drawn, RULE, 10 * len(shape))[0]
+    p = holm_adjusted({k: fail_p(table, RULE) or 0.0 for k, table in enumerate(tables)}, 10 * len(shape))
+    for k, table in enumerate(tables):
+        band = judge_band(table, False, p[k], RULE, 10 * len(shape))
+        assert codes[k] == (FLOOR if band.floor else WORDS.index(band.verdict)), (table, band)
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.01, 0.02, 0.05])
