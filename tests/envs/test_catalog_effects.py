@@ -32,6 +32,7 @@ CASES = [
     if takes(domain, environment)  # type: ignore[arg-type]  # one of the four
 ]
 NO_EFFECT = {
+    ("spans", "int8-dynamic-per-channel"),  # no product with weights of several output channels
     ("vision", "decoder-opencv"),  # the same JPEG library in both
     ("vision", "resize-pillow-bilinear"),  # so it is in the contract
     ("vision", "resize-squash"),  # as above

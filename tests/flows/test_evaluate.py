@@ -12,6 +12,8 @@ import pytest
 from gapshift.envs.catalog import catalog
 from gapshift.errors import DataError, SettingsError, UnknownNameError, WorkspaceError
 from gapshift.flows.evaluate import environments_for_run, evaluate_run
+from gapshift.flows.judging import report_again
+from gapshift.flows.reporting import Silent
 from gapshift.schema import takes
 from gapshift.workspace import Workspace
 
@@ -127,6 +129,22 @@ def test_groups_mean_those_of_the_runs_domains(tiny_study: Path) -> None:
     assert named == every | {"text-cased"}
     with pytest.raises(SettingsError, match="No environment of the group text is for vision models"):
         environments_for_run(plan, (), ("text",), None)
+
+
+def test_a_report_made_again_weighs_by_the_mixes_of_now(
+    tiny_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_study, run)
+    monkeypatch.chdir(tmp_path)
+    Path("gapshift.toml").write_text("[traffic.night]\nlevels = {4 = 1, 5 = 2}\n", encoding="utf-8")
+    summary, _ = report_again(Workspace(run), Silent())
+    assert "night" in {mix["name"] for mix in summary["traffic"]}
+    planned = Workspace(run).read_plan()
+    Path("gapshift.toml").write_text("[traffic.night.labels]\nteh = 1\n", encoding="utf-8")
+    with pytest.raises(UnknownNameError, match="label of the traffic mix 'night': 'teh'"):
+        report_again(Workspace(run), Silent())
+    assert Workspace(run).read_plan() == planned
 
 
 def test_named_bundles_are_evaluated_alone(tiny_study: Path, tmp_path: Path) -> None:

@@ -131,12 +131,12 @@ def evaluate(
 @json_option
 def report(run: Path, as_json: bool) -> int:
     """Judge a run's records again and write its reports; no model runs."""
-    from gapshift.flows.judging import report as run_report
+    from gapshift.flows.judging import report_again
     from gapshift.workspace import Workspace
 
     workspace = Workspace(run)
     workspace.read_plan()  # before the lock, which would make the folder
     with Console() as reporter, workspace.lock():
-        summary, paths = run_report(workspace, reporter)
+        summary, paths = report_again(workspace, reporter)
     show(summary, paths, as_json)
     return 0

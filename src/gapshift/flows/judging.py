@@ -10,6 +10,7 @@ from typing import Any
 from gapshift.domains.base import Dataset
 from gapshift.envs.cells import TaskItems
 from gapshift.envs.runner import Matrix, evaluate
+from gapshift.errors import UnknownNameError
 from gapshift.flows.levels import read_rated
 from gapshift.flows.reporting import Reporter
 from gapshift.reports.groups import class_names
@@ -69,18 +70,23 @@ def traffic_names(plan: RunPlan, sets: Mapping[str, Sets]) -> tuple[dict[str, tu
 
 
 def report(workspace: Workspace, reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Judge a run's records and write its reports; no model runs. The caller holds the folder's lock.
-
-    The mixes of ``gapshift.toml``, where there are some, take the place of the plan's: they need no new cell.
-    """
+    """Judge a run's records and write its reports; no model runs. The caller holds the folder's lock."""
     reporter.stage("judge")
-    _take_over_traffic(workspace)
     summary = judge(workspace)
     write_summary(workspace, summary)
     return summary, render_all(workspace.root, summary)
 
 
-def _take_over_traffic(workspace: Workspace) -> None:
-    plan, own = workspace.read_plan(), user_traffic()
-    if own and own != plan.traffic and plan.command != "repeat":
-        workspace.write_plan(plan.model_copy(update={"traffic": own}))
+def report_again(workspace: Workspace, reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
+    """``report``, with the mixes of ``gapshift.toml`` in the plan's place, where there are some: they need no new cell.
+
+    Raises UnknownNameError for a label or a group that no task of the run has; the plan is then left as it was.
+    """
+    old, own = workspace.read_plan(), user_traffic()
+    if own and own != old.traffic:
+        workspace.write_plan(old.model_copy(update={"traffic": own}))
+    try:
+        return report(workspace, reporter)
+    except UnknownNameError:
+        workspace.write_plan(old)
+        raise
