@@ -17,7 +17,7 @@ from gapshift.flows.reporting import Silent
 from gapshift.schema import takes
 from gapshift.workspace import Workspace
 
-TIMINGS = ("seconds", "items_per_second")
+TIMINGS = ("seconds", "seconds_needed", "items_per_second")
 
 
 def without_timings(value: Any) -> Any:
