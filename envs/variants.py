@@ -16,6 +16,7 @@ from gapshift.envs.prepare import Prepared
 from gapshift.errors import EvaluationError
 from gapshift.export.model_file import sha256
 from gapshift.export.precision import variant
+from gapshift.export.rewrite import rewrite
 from gapshift.schema import (
     CALIBRATED_FORMATS,
     Bundle,
@@ -65,8 +66,6 @@ class Variants:
         source, graph = self.source(cell.bundle), cell.deployment.graph
         if graph == Graph():
             return source
-        from gapshift.export.rewrite import rewrite
-
         path = self._path([cell.bundle.sha256, graph.model_dump(mode="json"), self._versions])
         if not path.exists():
             rewrite(source, graph, path)

@@ -12,16 +12,16 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, inliner
+from onnx import TensorProto
 
-from gapshift.errors import EvaluationError, GapshiftError, NotApplicableError
+from gapshift.errors import EvaluationError, NotApplicableError
+from gapshift.export.conversion import explained, inlined, write
 from gapshift.export.emulate import emulate
 from gapshift.export.formats import CAST_TO
 from gapshift.export.half import to_bfloat16, to_float16
 from gapshift.export.model_file import read_model
 from gapshift.export.quantize import quantize_dynamic, quantize_static
 from gapshift.export.weights import quantize_weights
-from gapshift.records import atomic_path
 from gapshift.schema import Precision
 
 
@@ -36,25 +36,16 @@ def variant(
     model of this kind cannot be had in this format, ModelFileError when ``model`` cannot be read.
     """
     source = read_model(model)
+    did = f"Cannot convert {model} to {precision.format}"
     try:
-        with warnings.catch_warnings():
+        with explained(did, "of this format"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # converters warn about their own internals
-            inlined = inliner.inline_local_functions(source) if source.functions else source  # no converter knows them
-            converted = _convert(precision, calibration, input_name)(inlined)
+            converted = _convert(precision, calibration, input_name)(inlined(source))
             _require_format(precision, converted)
-            data = _finished(converted, source).SerializeToString(deterministic=True)
+            finished = _finished(converted, source)
     except NotApplicableError as error:
-        raise NotApplicableError(f"Cannot convert {model} to {precision.format}: {error}") from error
-    except GapshiftError as error:
-        raise EvaluationError(f"Cannot convert {model} to {precision.format}: {error}") from error
-    except Exception as error:
-        message = " ".join(str(error).split()).rstrip(".")
-        raise EvaluationError(
-            f"Cannot convert {model} to {precision.format}: {type(error).__name__}: {message}. "
-            "Leave environments of this format out, or convert the model yourself and check the result."
-        ) from error
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(data)
+        raise NotApplicableError(f"{did}: {error}") from error
+    write(finished, out)
 
 
 def _convert(

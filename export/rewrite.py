@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import TensorProto, helper, inliner, shape_inference
+from onnx import TensorProto, helper, shape_inference
 
-from gapshift.errors import EvaluationError, GapshiftError, NotApplicableError
+from gapshift.errors import EvaluationError, NotApplicableError
+from gapshift.export.conversion import explained, inlined, write
 from gapshift.export.fold import FOLDS_INTO, fold
 from gapshift.export.gelu import gelus, rewrite_gelu
 from gapshift.export.graph_part import Part, attribute, parts_of, with_attributes
 from gapshift.export.model_file import read_model
 from gapshift.export.probe import differs
-from gapshift.records import atomic_path
 from gapshift.schema import Graph
 
 NORMALIZATIONS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "InstanceNormalization")
@@ -44,25 +44,13 @@ def rewrite(model: Path, graph: Graph, out: Path) -> None:
     source = read_model(model)
     wanted = {key: value for key, value in graph.model_dump().items() if value is not None}
     said = ", ".join(f"graph.{key} = {value}" for key, value in wanted.items())
-    try:
-        data = _rewritten(source, wanted).SerializeToString(deterministic=True)
-    except NotApplicableError:
-        raise
-    except GapshiftError as error:
-        raise EvaluationError(f"Cannot rewrite {model} ({said}): {error}") from error
-    except Exception as error:
-        message = " ".join(str(error).split()).rstrip(".")
-        raise EvaluationError(
-            f"Cannot rewrite {model} ({said}): {type(error).__name__}: {message}. "
-            "Leave environments with these keys out, or convert the model yourself and check the result."
-        ) from error
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(data)
+    with explained(f"Cannot rewrite {model} ({said})", "with these keys"):
+        rewritten = _rewritten(source, wanted)
+    write(rewritten, out)
 
 
 def _rewritten(source: onnx.ModelProto, wanted: dict[str, Any]) -> onnx.ModelProto:
-    inlined = inliner.inline_local_functions(source) if source.functions else source
-    original = _with_shapes(inlined)
+    original = _with_shapes(inlined(source))
     model = original
     for key, rewriting in _REWRITES.items():
         if key in wanted:
