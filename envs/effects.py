@@ -80,8 +80,7 @@ def require_fit(cell: Cell, inputs: Prepared | None, takes: Interface) -> None:
         return
     problem = takes.misfit(inputs.tensor)
     if problem:
-        said = problem.replace(takes.model, "it", 1)  # the same words for every model
-        raise NotApplicableError(f"it sets {listing(deviations)}, which contradicts the graph: {said}")
+        raise NotApplicableError(f"it sets {listing(deviations)}, which contradicts the graph: it {problem}")
 
 
 def batch_effect(cell: Cell, fixed: int | None) -> str:

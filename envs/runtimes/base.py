@@ -41,15 +41,15 @@ class Interface:
         return self.input.shape[0] if self.input is not None and self.input.shape else None
 
     def misfit(self, batch: Rows) -> str | None:
-        """Why a batch of inputs cannot be given to the model; None where it can."""
+        """Why a batch of inputs cannot be given to the model, said of it (``takes input ...``); None where it can."""
         takes = self.input
         if takes is None:
             return None
         if takes.shape is not None and not _fits(batch.shape, takes.shape):
-            return f"{self.model} takes input {takes.name!r} of shape {_shape(takes.shape)} and was given {batch.shape}"
+            return f"takes input {takes.name!r} of shape {_shape(takes.shape)} and was given {batch.shape}"
         narrowed = takes.dtype == "int32" and batch.dtype == np.int64  # token ids are, without loss
         if takes.dtype not in ("unknown", batch.dtype.name) and not narrowed:
-            return f"{self.model} takes input {takes.name!r} as {takes.dtype} and was given {batch.dtype.name}"
+            return f"takes input {takes.name!r} as {takes.dtype} and was given {batch.dtype.name}"
         return None
 
 
@@ -226,7 +226,7 @@ class Session(ABC):
             remedy = f"Set {_SHAPED_BY[self.interface.domain]} in the contract to what it takes."
         else:
             remedy = self._other_dtype(takes)
-        raise EvaluationError(f"{problem}. {remedy}")
+        raise EvaluationError(f"{self.interface.model} {problem}. {remedy}")
 
     def _other_dtype(self, takes: TensorDescription) -> str:
         """Images alone can be prepared in another type."""
