@@ -26,11 +26,22 @@ from gapshift.reports.statistics.paired import (
 from gapshift.reports.statistics.power import items_for_zero, items_to_decide
 from gapshift.reports.statistics.proportions import clopper_pearson, wilson
 from gapshift.reports.statistics.seeds import over_seeds_and_items, paired_contrast
+from gapshift.reports.statistics.sequential import (
+    Decision,
+    SequentialRule,
+    Watch,
+    first_decision,
+    log_e_process,
+    log_e_values,
+)
 from gapshift.reports.statistics.slope import loss_slope
 from gapshift.reports.statistics.weighted import clustered_drop, even_groups_drop, stratified_drop
 
 __all__ = [
+    "Decision",
     "Estimate",
+    "SequentialRule",
+    "Watch",
     "ability",
     "ability_shift",
     "benjamini_hochberg",
@@ -45,10 +56,13 @@ __all__ = [
     "ece_difference",
     "even_groups_drop",
     "fail_probability",
+    "first_decision",
     "holm",
     "items_for",
     "items_for_zero",
     "items_to_decide",
+    "log_e_process",
+    "log_e_values",
     "loss_slope",
     "margin_for_zero",
     "mcnemar_midp",

@@ -1,0 +1,164 @@
+"""Evidence that may be looked at after every item: betting on the paired difference.
+
+The differences d of a level's items come in a random order: 1 (right to wrong), -1 (wrong to right) or 0, with
+mean D, the drop. Two players start with a capital of 1. One bets that D lies below the margin m, the other that it
+lies above:
+
+    certify:  product of 1 + r (m - d) over the items,  0 <= r < 1 / (1 - m)
+    prove:    product of 1 + r (d - m) over the items,  0 <= r < 1 / (1 + m)
+
+Where D >= m the first expects to gain nothing, whatever it has seen, so its capital is a nonnegative supermartingale
+(an *e-process*) and reaches 1 / alpha with a probability of at most alpha, however often it is looked at (Ville's
+inequality); where D <= m the same holds for the second. Shafer (2021), JRSS A 184:407-431; Waudby-Smith & Ramdas
+(2024), JRSS B 86:1-27; Ramdas et al. (2023), Statistical Science 38:576-601.
+
+Each player spreads its capital over seven fixed bets (a hedged grid of Kelly bets: Waudby-Smith & Ramdas, appendix B):
+the largest, its half, and so on to a 64th, since the best bet falls with churn. A mean of e-processes is one.
+Fixed bets make the capital a function of how many items were lost, gained and seen, so neither their order among
+those seen nor the size of a batch matters, and there is nothing to keep but three counts.
+
+**The order is the caller's.** Items are read from a seeded shuffle of one level. On items sorted from easy to hard a
+single sequence over all levels certifies harmful runs from the easy ones alone, and so does a level that is sorted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+_Vector = NDArray[np.float64]
+
+Finding = Literal["within", "beyond"]
+"""``within``: the drop is below the margin. ``beyond``: it is above."""
+
+_SHARES = 0.99 * 0.5 ** np.arange(7)
+"""Bets, as shares of the largest that is allowed."""
+_LOG_WEIGHTS = -np.log(np.arange(1, 8) * np.sum(1 / np.arange(1, 8)))
+"""The capital that each bet starts with: more for the bold ones, which few discordant items call for."""
+
+
+def log_e_values(b: ArrayLike, c: ArrayLike, n: ArrayLike, margin: float) -> tuple[_Vector, _Vector]:
+    """Natural logarithms of both capitals after ``n`` items, of which ``b`` were lost and ``c`` gained.
+
+    The first is evidence against "D >= margin" (certifies), the second against "D <= margin" (proves). The arguments
+    broadcast. Raises ValueError for impossible counts and for a margin outside (-1, 1).
+
+    >>> within, beyond = log_e_values([0, 20], [0, 0], [200, 200], 0.02)
+    >>> (np.exp(within) > 20).tolist(), (np.exp(beyond) > 20).tolist()
+    ([True, False], [False, True])
+    """
+    if not -1 < margin < 1:
+        raise ValueError(f"margin is {margin!r}; valid: a share between -1 and 1 (2 pp is 0.02)")
+    lost, gained, seen = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (b, c, n)))
+    if not ((lost >= 0) & (gained >= 0) & (lost + gained <= seen)).all():
+        raise ValueError("counts must not be negative, nor b + c above n")
+    return _capital(lost, gained, seen, -1, margin), _capital(lost, gained, seen, 1, margin)
+
+
+def _capital(lost: _Vector, gained: _Vector, seen: _Vector, sign: int, margin: float) -> _Vector:
+    """Log capital of the player who bets on the ``sign`` of D - margin."""
+    bets = _SHARES / (1 + sign * margin)
+    grown = [np.log1p(bets * sign * (d - margin)) for d in (1, -1, 0)]
+    counts = (lost, gained, seen - lost - gained)
+    paths = sum(np.multiply.outer(count, gain) for count, gain in zip(counts, grown, strict=True))
+    return np.asarray(logsumexp(paths + _LOG_WEIGHTS, axis=-1), dtype=np.float64)
+
+
+def log_e_process(difference: NDArray[Any], margin: float) -> tuple[_Vector, _Vector]:
+    """Both log capitals after each item, (n,) each, of differences (n,) in the order in which they came.
+
+    Raises ValueError for values other than -1, 0 and 1 (an unscored item is not a difference).
+    """
+    values = _checked(difference)
+    b, c = np.cumsum(values > 0), np.cumsum(values < 0)
+    return log_e_values(b, c, np.arange(1, len(values) + 1), margin)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was found, after how many items, and the e-value (capped at the largest float) that it took."""
+
+    finding: Finding
+    items: int
+    e_value: float
+
+
+@dataclass(frozen=True)
+class SequentialRule:
+    """When to stop. Errors: ``within`` although D >= margin, at most ``alpha_within``; ``beyond`` although
+    D <= margin, at most ``alpha_beyond``. A drop on the margin itself makes either an error.
+
+    Of a family of planned levels ``beyond`` takes ``alpha / family`` (Bonferroni), as the gate's FAIL does by Holm's
+    first step; ``within`` needs no such share, since a run passes only where every level does. Raises ValueError for
+    shares outside 0-1.
+    """
+
+    margin: float
+    alpha_within: float = 0.05
+    alpha_beyond: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not -1 < self.margin < 1:
+            raise ValueError(f"margin is {self.margin!r}; valid: a share between -1 and 1 (2 pp is 0.02)")
+        if not (0 < self.alpha_within < 1 and 0 < self.alpha_beyond < 1):
+            raise ValueError(f"alphas are {self.alpha_within!r} and {self.alpha_beyond!r}; valid: between 0 and 1")
+
+
+def first_decision(difference: NDArray[Any], rule: SequentialRule) -> Decision | None:
+    """The first item at which either capital reaches its threshold; None where none does.
+
+    >>> first_decision(np.zeros(1000), SequentialRule(0.02))
+    Decision(finding='within', items=192, e_value=20.005445582566317)
+    """
+    return Watch(rule).feed(difference)
+
+
+class Watch:
+    """One level's sequence, fed in batches of any size; it stops at the item that decides.
+
+    >>> watch = Watch(SequentialRule(0.02))
+    >>> [watch.feed(np.ones(3)) is None, watch.feed(np.ones(30)).finding, watch.seen]
+    [True, 'beyond', 6]
+    """
+
+    def __init__(self, rule: SequentialRule) -> None:
+        self.rule = rule
+        self.lost = self.gained = self.seen = 0
+        self.decision: Decision | None = None
+
+    def feed(self, difference: NDArray[Any]) -> Decision | None:
+        """Take the next differences (k,) in order; those after a decision are left unread."""
+        values = _checked(difference)
+        if self.decision is not None or not len(values):
+            return self.decision
+        b, c = self.lost + np.cumsum(values > 0), self.gained + np.cumsum(values < 0)
+        n = self.seen + np.arange(1, len(values) + 1)
+        read = self._decide(b, c, n)
+        self.lost, self.gained, self.seen = int(b[read]), int(c[read]), int(n[read])
+        return self.decision
+
+    def _decide(self, b: NDArray[np.int64], c: NDArray[np.int64], n: NDArray[np.int64]) -> int:
+        """The place of the deciding item, or of the last one where none decides."""
+        within, beyond = log_e_values(b, c, n, self.rule.margin)
+        certified, proven = within >= -math.log(self.rule.alpha_within), beyond >= -math.log(self.rule.alpha_beyond)
+        places = np.flatnonzero(certified | proven)
+        if not len(places):
+            return len(n) - 1
+        place = int(places[0])
+        # Both players cannot be rich at once: what one wins at an item the other loses.
+        finding: Finding = "within" if certified[place] else "beyond"
+        evidence = float((within if certified[place] else beyond)[place])
+        self.decision = Decision(finding, int(n[place]), math.exp(min(evidence, 709.0)))
+        return place
+
+
+def _checked(difference: NDArray[Any]) -> _Vector:
+    values = np.asarray(difference, dtype=np.float64)
+    if values.ndim != 1 or not np.isin(values, (-1, 0, 1)).all():
+        raise ValueError("difference must be a vector of -1, 0 and 1; leave unscored pairs out")
+    return values
