@@ -48,7 +48,8 @@ _MOST_NAMES = 8
 @dataclass(frozen=True)
 class CheckRequest:
     """What to check. ``environments`` names deployments, which are gated; with neither
-    names nor ``groups`` the whole catalog runs and only its equivalent entries are gated."""
+    names nor ``groups`` the whole catalog runs and only its equivalent entries are gated.
+    ``budget`` and ``sequential``: see ``RunPlan``."""
 
     model: Path
     data: DataSource
@@ -66,10 +67,16 @@ class CheckRequest:
     strict: bool = False
     allow_unlevelled: bool = False
     debug: bool = False
+    budget: int | None = None
+    sequential: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.margin_pp < 100:
             raise SettingsError(f"The margin is {self.margin_pp} pp; it lies between 0 and 100 (both excluded).")
+        if self.budget is not None and self.budget < 1:
+            raise SettingsError(
+                f"The budget is {self.budget} items; give 1 or more, or leave it out to judge them all."
+            )
 
 
 def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -108,6 +115,8 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         strict=request.strict,
         allow_unlevelled=request.allow_unlevelled,
         traffic=user_traffic(),
+        budget=request.budget,
+        sequential=request.sequential,
         notes=tuple(note for note in rated.card.notes if note.endswith(TRAINED_ON)),
     )
     with workspace.lock():

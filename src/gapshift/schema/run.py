@@ -241,10 +241,12 @@ class RunPlan(Grown):
 
     ``deployments`` are the environments that the user named: they are gated. ``runs`` are all
     models that a study trained, the bundles among them. ``traffic`` are the user's own mixes of
-    requests, that drops are re-weighted to.
+    requests, that drops are re-weighted to. ``budget`` is the most items of a task that are judged;
+    where the run is ``sequential`` (each gated level is read until it is decided) the most that a cell
+    answers.
     """
 
-    later: ClassVar[tuple[str, ...]] = ("traffic",)
+    later: ClassVar[tuple[str, ...]] = ("traffic", "budget", "sequential")
     schema_version: Literal[2] = 2
     command: str
     tasks: tuple[TaskPlan, ...]
@@ -259,6 +261,8 @@ class RunPlan(Grown):
     allow_unlevelled: bool = False
     notes: tuple[str, ...] = ()
     traffic: tuple[Traffic, ...] = ()
+    budget: Annotated[int, Field(ge=1)] | None = None
+    sequential: bool = False
 
     @model_validator(mode="after")
     def _each_mix_once(self) -> Self:
