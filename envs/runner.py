@@ -10,7 +10,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from gapshift.envs.resolve import resolve
 from gapshift.envs.runtimes import open_runtime
 from gapshift.envs.variants import Variants
 from gapshift.errors import GapshiftError, NotApplicableError, SkippedError, UnknownNameError, WorkspaceError
-from gapshift.records import Records
+from gapshift.records import Records, read_cell
 from gapshift.schema import (
     CALIBRATED_FORMATS,
     Bundle,
@@ -64,6 +65,7 @@ class Matrix:
     ``tasks`` holds the items of every bundle's task. Environments marked ``subsample`` answer
     at most ``subsample_per_level`` items of each level, drawn by ``seed`` and id alone.
     ``keep_outputs``: raw outputs are written as well (``Workspace.outputs_path``), but for control.
+    ``known``: files of cells that were answered elsewhere, by content address; they are copied and not run.
     """
 
     bundles: tuple[Bundle, ...]
@@ -72,6 +74,7 @@ class Matrix:
     subsample_per_level: int = 200
     seed: int = 0
     keep_outputs: bool = False
+    known: Mapping[str, Path] = field(default_factory=dict)
 
 
 def evaluate(workspace: Workspace, matrix: Matrix, progress: Progress | None = None, debug: bool = False) -> None:
@@ -135,7 +138,7 @@ class _Run:
         for bundle in self._matrix.bundles:
             for environment in self._planned_for[bundle.name]:
                 cell = self._planned(bundle, environment)
-                if cell and not self._has(cell):
+                if cell and not self._has(cell) and not self._adopted(cell):
                     cells.append(cell)
         order: dict[str, int] = {}
         for cell in cells:
@@ -152,6 +155,22 @@ class _Run:
             return True
         found = self._workspace.read_cell(*name)
         return found is not None and found[0].status != "ok"  # it has none
+
+    def _adopted(self, cell: Cell) -> bool:
+        """Whether the same cell was answered elsewhere; its records are then copied under this one's name."""
+        path = self._matrix.known.get(cell.key)
+        if path is None or self._keeps(cell):
+            return False
+        try:
+            info, records = read_cell(path)
+        except WorkspaceError:  # damaged since: it runs here
+            return False
+        if info.key != cell.key or info.status != "ok":
+            return False
+        told = self._header(cell).model_dump(include={"bundle", "environment", "basis"})
+        self._workspace.write_cell(info.model_copy(update=told), records)
+        self._workspace.log("shared", bundle=cell.bundle.name, environment=cell.environment.name, key=cell.key)
+        return True
 
     def _keeps(self, cell: Cell) -> bool:
         return self._matrix.keep_outputs and cell.deployment.domain != "control"

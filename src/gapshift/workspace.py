@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from gapshift.errors import WorkspaceError
-from gapshift.records import Records, read_cell, write_cell, write_text
+from gapshift.records import Records, read_cell, read_cell_info, write_cell, write_text
 from gapshift.schema import CellInfo, RunPlan
 
 _HOLDER = re.compile(r"(\d+) (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
@@ -182,6 +182,16 @@ class Workspace:
         except WorkspaceError:
             return False
         return info.key == key and info.status in ("ok", "not_applicable")
+
+    def answered(self) -> dict[str, Path]:
+        """Where the cells that were answered lie, by content address; files that are no cells are left out."""
+        found = {}
+        for path in sorted(self.records.glob("*.parquet")):
+            with suppress(WorkspaceError):
+                info = read_cell_info(path)
+                if info.status == "ok":
+                    found[info.key] = path
+        return found
 
     def write_cell(self, info: CellInfo, records: Records | None = None) -> None:
         write_cell(self.cell_path(info.bundle, info.environment), info, records)

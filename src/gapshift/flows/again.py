@@ -1,8 +1,15 @@
-"""What it takes to run a finished run's bundles again: their items, and their files elsewhere."""
+"""What it takes to run a finished run's bundles again: their items, and their files elsewhere.
+
+``derive`` opens a run made of another's bundles and items, in a folder of its own, whose environments are chosen one
+after the other.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,12 +17,13 @@ import pyarrow.compute as pc
 
 from gapshift.domains.base import Dataset
 from gapshift.domains.open import open_dataset
-from gapshift.errors import DataError, UnknownNameError, WorkspaceError
+from gapshift.errors import DataError, SettingsError, UnknownNameError, WorkspaceError
 from gapshift.flows.data import absolute, open_calibration, quantiser_set, with_role
-from gapshift.flows.judging import Sets
+from gapshift.flows.judging import Sets, run_cells
+from gapshift.flows.reporting import Reporter
 from gapshift.flows.splitting import TEST
 from gapshift.records import atomic_path, read_items
-from gapshift.schema import CLASS_OUTPUTS, DataSource, RunPlan, TaskPlan
+from gapshift.schema import CLASS_OUTPUTS, DataSource, Environment, RunPlan, TaskPlan
 from gapshift.workspace import Workspace
 
 
@@ -130,3 +138,99 @@ def bring(source: Workspace, target: Workspace, plan: RunPlan) -> None:
         if not copy.exists() or copy.read_bytes() != file.read_bytes():
             with atomic_path(copy) as temporary:
                 shutil.copyfile(file, temporary)
+
+
+def refuse_other_runs(target: Workspace, plan: RunPlan, command: str, what: str) -> None:
+    """A derived folder may hold ``what`` of the same models on the same items; others would be mixed up with them.
+
+    Raises WorkspaceError otherwise, or where another command made it.
+    """
+    target.refuse_other_command(command)
+    if not target.plan_path.exists():
+        return
+    there = target.read_plan()
+    models = {bundle.name: bundle for bundle in there.bundles}
+    items = {task.name: task.items for task in there.tasks}
+    others = [bundle.name for bundle in plan.bundles if models.get(bundle.name, bundle) != bundle]
+    others += [task.name for task in plan.tasks if items.get(task.name, task.items) != task.items]
+    if others:
+        raise WorkspaceError(
+            f"{target.root} holds {what} of other models or items ({', '.join(others)}). Give another --out, or "
+            "remove the folder."
+        )
+
+
+class Derived:
+    """A run of another run's bundles on its items, in ``target``, whose folder is locked. Made by ``derive``."""
+
+    def __init__(self, target: Workspace, plan: RunPlan, sets: Mapping[str, Sets], known: Mapping[str, Path]) -> None:
+        self.target = target
+        self.plan = plan
+        self._sets = sets
+        self._known = known
+
+    def evaluate(self, environments: tuple[Environment, ...], reporter: Reporter, debug: bool = False) -> None:
+        """Plan these environments beside those that are planned, and run the cells that nobody has answered yet.
+
+        Cells of the same content in the run that this one is derived from, or in other runs derived from it, are
+        copied. Raises SettingsError for a name that is planned with other deviations.
+        """
+        planned = {environment.name: environment for environment in self.plan.environments}
+        for environment in environments:
+            there = planned.setdefault(environment.name, environment)
+            if there.deviations != environment.deviations:
+                raise SettingsError(
+                    f"Two environments are called {environment.name}: one sets {there.deviations}, the other "
+                    f"{environment.deviations}. Give one of them another name."
+                )
+        self.plan = self.plan.model_copy(update={"environments": tuple(planned.values())})
+        self.target.write_plan(self.plan)
+        run_cells(self.target, self.plan, self._sets, reporter, debug, known=self._known)
+
+
+@contextmanager
+def derive(
+    source: Workspace,
+    folder: Path,
+    command: str,
+    what: str,
+    *,
+    bundles: tuple[str, ...] = (),
+    data: str | None = None,
+    calibration_data: DataSource | None = None,
+    notes: tuple[str, ...] = (),
+) -> Iterator[Derived]:
+    """A run in ``folder`` made of ``source``'s bundles (all without names) and items, with no environment yet.
+
+    ``command`` is its plan's command, ``what`` says in an error what the folder holds. Raises WorkspaceError for a
+    source that is no run or was derived itself, and for a folder that holds something else; DataError where items are
+    missing; UnknownNameError for a bundle that there is not.
+    """
+    old = source.read_plan()
+    if old.command == command:
+        raise WorkspaceError(f"{source.root} holds {what} already; give the folder of the run that they are of.")
+    chosen = only(old, bundles)
+    changes = {
+        "command": command,
+        "tasks": moved_tasks(chosen, data, calibration_data),
+        "runs": (),
+        "environments": (),
+        "deployments": (),
+        "traffic": (),
+        "notes": notes,
+    }
+    plan, sets = with_items(chosen.model_copy(update=changes), source)
+    target = Workspace(folder)
+    refuse_other_runs(target, plan, command, what)
+    with target.lock():
+        bring(source, target, plan)
+        yield Derived(target, plan, sets, _answered(source, target))
+
+
+def _answered(source: Workspace, target: Workspace) -> dict[str, Path]:
+    """The cells of a run, of what was derived from it inside its folder, and of the target, by content address."""
+    folders = [path.parent for path in sorted(source.root.glob("*/run.json"))]
+    found: dict[str, Path] = {}
+    for workspace in (target, *map(Workspace, folders), source):
+        found |= workspace.answered()
+    return found

@@ -43,8 +43,10 @@ def run_cells(
     reporter: Reporter,
     debug: bool = False,
     keep_outputs: bool = False,
+    known: Mapping[str, Path] | None = None,
 ) -> None:
-    """Evaluate every planned cell that does not exist yet; ``sets`` by task.
+    """Evaluate every planned cell that does not exist yet; ``sets`` by task. Of those in ``known`` (files by content
+    address) the records are copied.
 
     Raises UnknownNameError, before any cell runs, for a traffic mix that weighs what no task has.
     """
@@ -58,6 +60,7 @@ def run_cells(
         subsample_per_level=max(200, int(_SPARE * items_for_zero(plan.margin_pp / 100))),
         seed=plan.seed,
         keep_outputs=keep_outputs,
+        known=known or {},
     )
     evaluate(workspace, matrix, reporter.progress, debug)
 

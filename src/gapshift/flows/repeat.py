@@ -7,7 +7,7 @@ from typing import Any
 
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, load, own, select
 from gapshift.errors import WorkspaceError
-from gapshift.flows.again import bring, moved_tasks, only, with_items
+from gapshift.flows.again import bring, moved_tasks, only, refuse_other_runs, with_items
 from gapshift.flows.judging import run_cells
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.records import write_text
@@ -52,7 +52,7 @@ def repeat_run(
         raise WorkspaceError(f"{source.root} holds repeats already; give the folder of the run that they are of.")
     plan = _plan(only(old, bundles), environments, environment_file)
     plan, sets = with_items(plan.model_copy(update={"tasks": moved_tasks(plan, data, calibration_data)}), source)
-    _refuse_other_runs(target, plan)
+    refuse_other_runs(target, plan, COMMAND, "repeats")
     with target.lock():
         bring(source, target, plan)
         target.write_plan(plan)
@@ -87,23 +87,6 @@ def _bases(old: RunPlan, names: tuple[str, ...], file: Path | None) -> tuple[Env
 def _left_out(base: Environment) -> str:
     said = ", ".join(setting.name for setting in own_settings(base))
     return f"{base.name} says itself what {said} would set; not repeated so."
-
-
-def _refuse_other_runs(target: Workspace, plan: RunPlan) -> None:
-    """A folder may hold repeats of the same models on the same items; others would be mixed up with them."""
-    target.refuse_other_command(COMMAND)
-    if not target.plan_path.exists():
-        return
-    there = target.read_plan()
-    models = {bundle.name: bundle for bundle in there.bundles}
-    items = {task.name: task.items for task in there.tasks}
-    others = [bundle.name for bundle in plan.bundles if models.get(bundle.name, bundle) != bundle]
-    others += [task.name for task in plan.tasks if items.get(task.name, task.items) != task.items]
-    if others:
-        raise WorkspaceError(
-            f"{target.root} holds repeats of other models or items ({', '.join(others)}). Give another --out, or "
-            "remove the folder."
-        )
 
 
 def _report(target: Workspace, reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
