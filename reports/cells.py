@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapshift.reports.counts import Counts, count
-from gapshift.reports.floor import at_floor
+from gapshift.reports.floor import at_floor, churn_interval
 from gapshift.reports.gate import Rule, drop_interval, fail_p
 from gapshift.reports.load import ALL_LEVELS, Pairs, RatedItems, strata
 from gapshift.reports.statistics import (
     Estimate,
     ability,
     ability_shift,
-    clopper_pearson,
+    clustered_drop,
+    clusters_of,
     debiased_ece,
     ece_difference,
     loss_slope,
@@ -78,6 +79,7 @@ def empty_measurement() -> Json:
         "floor": [],
         "flips": {"right_to_wrong": dict(zero), "wrong_to_right": dict(zero)},
         "tie_changes": 0,
+        "clustering": dict(null),
     }
 
 
@@ -99,12 +101,13 @@ def measure(pairs: Pairs, items: RatedItems, rule: Rule, seed: int) -> Json:
         "loss_slope": interval_json(slope(counts)),
         "tilt_pp": None if {1, 5} & set(floor) else interval_json(tilt(counts, rule), 100),
         "floor": floor,
-        "churn": by_level(counts, lambda c: interval_json(clopper_pearson(c.changed, c.n))),
+        "churn": by_level(counts, lambda c: interval_json(churn_interval(c))),
         "flips": {
             "right_to_wrong": {key: counts[key].lost for key in LEVEL_KEYS},
             "wrong_to_right": {key: counts[key].gained for key in LEVEL_KEYS},
         },
         "tie_changes": counts["all"].tie_changes,
+        "clustering": by_level(counts, _clustering),
         **_ability(pairs, items, rule),
         **_calibration(pairs, rule, seed),
         "score": _score(pairs, rule, seed),
@@ -123,6 +126,11 @@ def _score(pairs: Pairs, rule: Rule, seed: int) -> Json | None:
 def _drop(counts: Counts, rule: Rule) -> Json | None:
     drop = interval_json(drop_interval(counts, rule), 100)
     return drop and {**drop, "p_change": mcnemar_midp(counts.lost, counts.gained), "p_fail": fail_p(counts, rule)}
+
+
+def _clustering(counts: Counts) -> Json | None:
+    found = counts.clustering
+    return None if found is None else {"groups": round(found.clusters, 2), "design_effect": round(found.drop, 4)}
 
 
 def _share(k: int, n: int) -> Json | None:
@@ -147,15 +155,19 @@ def slope(counts: Mapping[str, Counts]) -> Estimate:
 def _mean_drop(pairs: Pairs, counts: Mapping[str, Counts], rule: Rule, seed: int) -> Json | None:
     """Mean over the five levels of D, by a stratified paired bootstrap over items.
 
+    Cluster-robust instead where items come in enough groups, since one group's items lie in many levels.
     Where a level shows no variance (as a rule: nothing changed there) every resample of it
     is the same, and the interval comes from the levels' Tango intervals instead.
     """
     levels = [counts[str(level)] for level in ALL_LEVELS]
     if not all(level.n for level in levels):
         return None
+    lost = pairs.lost.astype(np.float64)
+    if counts["all"].clustering:
+        clusters = clusters_of(pairs.group)
+        return interval_json(clustered_drop(lost, pairs.level - 1, np.ones(5), clusters, rule.level), 100)
     if any(c.n in (c.lost, c.gained, c.n - c.lost - c.gained) for c in levels):
         return interval_json(mover_mean([drop_interval(level, rule) for level in levels]), 100)
-    lost = pairs.lost.astype(np.float64)
     return interval_json(stratified_mean(lost, pairs.level, rule.level, RESAMPLES, seed), 100)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gapshift.reports.load import Pairs
+from gapshift.reports.statistics import Clustering, clustering, clusters_of
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Counts:
     environment; ``lost`` went right to wrong, ``gained`` wrong to right; ``changed``
     predictions differ, ``tie_changes`` of them where the reference's own prediction
     was a tie. ``by_chance`` is how many a constant answer gets right (the count of the commonest
-    label), or a random policy where items are episodes, or none where they are spans.
+    label), or a random policy where items are episodes, or none where they are spans. ``clustering``
+    tells how items that come in groups are correlated; None where they are taken as independent.
     """
 
     n: int
@@ -28,6 +30,7 @@ class Counts:
     changed: int
     tie_changes: int
     by_chance: float
+    clustering: Clustering | None = None
 
     @property
     def changed_outside_ties(self) -> int:
@@ -50,7 +53,13 @@ def count(pairs: Pairs) -> Counts:
         changed=int(pairs.changed.sum()),
         tie_changes=int((pairs.changed & pairs.tie).sum()),
         by_chance=_by_chance(pairs),
+        clustering=_clustering(pairs),
     )
+
+
+def _clustering(pairs: Pairs) -> Clustering | None:
+    grouped = bool((pairs.group >= 0).any())
+    return clustering(pairs.lost, pairs.changed, clusters_of(pairs.group)) if grouped else None
 
 
 def _by_chance(pairs: Pairs) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from gapshift.reports.counts import Counts
-from gapshift.reports.statistics import clopper_pearson, wilson
+from gapshift.reports.statistics import Estimate, clopper_pearson, clustered_share, wilson
 
 
 def chance(counts: Counts) -> float:
@@ -30,5 +30,13 @@ def at_floor(counts: Counts, margin: float) -> bool:
 
 
 def safe_by_churn(counts: Counts, margin: float) -> bool:
-    """Whether churn alone keeps the drop under the margin, since |D| <= churn (Clopper-Pearson)."""
-    return counts.n > 0 and clopper_pearson(counts.changed, counts.n).high < margin
+    """Whether churn alone keeps the drop under the margin, since |D| <= churn."""
+    return counts.n > 0 and churn_interval(counts).high < margin
+
+
+def churn_interval(counts: Counts) -> Estimate:
+    """The share of changed predictions, after Clopper & Pearson; cluster-robust where items come in enough groups."""
+    found = counts.clustering
+    if found is None:
+        return clopper_pearson(counts.changed, counts.n)
+    return clustered_share(counts.changed, counts.n, found.clusters, found.churn)

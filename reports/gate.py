@@ -3,10 +3,13 @@
 A gated level passes when the upper end of its drop's Tango interval is below the
 margin, and fails when the Holm-adjusted p of H0 "drop <= margin" is below alpha.
 Neither is INCONCLUSIVE. Nothing that is missing, broken or unknown is a pass.
+Where items come in enough groups, interval and p are the cluster-robust ones
+(``statistics/clusters.py``), which are never narrower and never smaller.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +20,8 @@ from gapshift.reports.floor import at_floor, chance, safe_by_churn
 from gapshift.reports.order import worst
 from gapshift.reports.statistics import (
     Estimate,
+    clustered_interval,
+    clustered_test,
     holm,
     items_for_zero,
     items_to_decide,
@@ -74,13 +79,32 @@ def holm_adjusted(p: Mapping[Key, float], family: int) -> dict[Key, float]:
 
 def fail_p(counts: Counts, rule: Rule) -> float | None:
     """One-sided p of H0 "drop <= margin" (score test at the margin); None without items."""
-    return score_test(counts.lost, counts.gained, counts.n, rule.margin) if counts.n else None
+    b, c, n, found = counts.lost, counts.gained, counts.n, counts.clustering
+    if not n:
+        return None
+    if found is None:
+        return score_test(b, c, n, rule.margin)
+    return clustered_test(b, c, n, found.clusters, found.drop, rule.margin)
 
 
 def items_needed(counts: Counts, rule: Rule, family: int) -> int | None:
-    """Items that would decide this band, were its rates to stay as they are; None where none would."""
-    b, c = counts.lost, counts.gained
-    return items_to_decide(b, c, counts.n, rule.margin, rule.level, alpha=rule.alpha, family=max(1, family))
+    """Items that would decide this band, were its rates to stay as they are; None where none would.
+
+    Where items come in groups: in more groups of the same sizes.
+    """
+    b, c, family = counts.lost, counts.gained, max(1, family)
+    needed = items_to_decide(b, c, counts.n, rule.margin, rule.level, alpha=rule.alpha, family=family)
+    tail = (1 - rule.level) / 2 if b - c < rule.margin * counts.n else rule.alpha / family
+    return needed and _clustered(needed, counts, tail)
+
+
+def least_items(counts: Counts, rule: Rule) -> int:
+    """The least number of items, in groups like these, that passes when nothing changes."""
+    return _clustered(items_for_zero(rule.margin, rule.level), counts, (1 - rule.level) / 2)
+
+
+def _clustered(items: int, counts: Counts, tail: float) -> int:
+    return math.ceil(items * counts.clustering.inflation(tail)) if counts.clustering else items
 
 
 def judge_band(counts: Counts, equivalent: bool, p_adjusted: float | None, rule: Rule, family: int) -> BandVerdict:
@@ -94,16 +118,16 @@ def judge_band(counts: Counts, equivalent: bool, p_adjusted: float | None, rule:
     if equivalent and counts.changed_outside_ties:
         return BandVerdict("FAIL", _changed(counts))
     interval = drop_interval(counts, rule)
-    drop = describe_drop(interval, rule)
+    drop = describe_drop(interval, rule, counts)
     if p_adjusted is not None and p_adjusted < rule.alpha:
         return BandVerdict("FAIL", f"{drop}; Holm-adjusted p = {p_adjusted:.2g}")
-    too_few = counts.n < items_for_zero(rule.margin, rule.level) and interval.high >= rule.margin
+    too_few = counts.n < least_items(counts, rule) and interval.high >= rule.margin
     if at_floor(counts, rule.margin) and not too_few:
         return _judge_floor(counts, rule)
     if interval.high < rule.margin:
         return BandVerdict("PASS", drop)
     needed = items_needed(counts, rule, family)
-    return BandVerdict("INCONCLUSIVE", f"{drop}; {_would_decide(counts.n, needed)}", needed)
+    return BandVerdict("INCONCLUSIVE", f"{drop}; {_would_decide(counts, needed)}", needed)
 
 
 def _judge_floor(counts: Counts, rule: Rule) -> BandVerdict:
@@ -121,25 +145,30 @@ def _changed(counts: Counts) -> str:
     )
 
 
-def _would_decide(n: int, needed: int | None) -> str:
+def _would_decide(counts: Counts, needed: int | None) -> str:
+    n, such = counts.n, "such items in groups like these" if counts.clustering else "such items"
     if needed is None:
         return f"at this rate the drop lies on the margin itself, and no number of items decides ({n} here)"
     far = "; the drop lies so close to the margin that another margin may serve better" if needed > _FAR * n else ""
-    return f"about {needed} such items would decide ({n} here){far}"
+    return f"about {needed} {such} would decide ({n} here){far}"
 
 
 @lru_cache(maxsize=8192)
 def drop_interval(counts: Counts, rule: Rule) -> Estimate:
-    """The paired drop with its Tango interval, as fractions; needs n > 0."""
-    return tango_interval(counts.lost, counts.gained, counts.n, rule.level)
+    """The paired drop with its Tango interval, cluster-robust where items come in groups, as fractions; needs n > 0."""
+    b, c, n, found = counts.lost, counts.gained, counts.n, counts.clustering
+    if found is None:
+        return tango_interval(b, c, n, rule.level)
+    return clustered_interval(b, c, n, found.clusters, found.drop, rule.level)
 
 
-def describe_drop(drop: Estimate, rule: Rule) -> str:
+def describe_drop(drop: Estimate, rule: Rule, counts: Counts) -> str:
     """A drop (fractions) with its interval and the margin, in percentage points."""
     points = drop.scaled(100)
+    over = f" over {counts.clustering.clusters:.0f} groups" if counts.clustering else ""
     return (
         f"accuracy drops by {points.estimate:.2f} pp ({rule.level:.0%} interval {points.low:.2f} to "
-        f"{points.high:.2f}), margin {rule.margin * 100:g} pp"
+        f"{points.high:.2f}{over}), margin {rule.margin * 100:g} pp"
     )
 
 

@@ -12,7 +12,7 @@ from gapshift.reports.cells import Json, interval_json
 from gapshift.reports.gate import Band
 from gapshift.reports.load import Bools, Floats, Indices, Pairs, RatedItems, sums
 from gapshift.reports.planned import MeasuredCell
-from gapshift.reports.statistics import benjamini_hochberg, mcnemar_midp, tango_interval, wilson
+from gapshift.reports.statistics import benjamini_hochberg, clusters_of, mcnemar_midp, tango_interval, wilson
 from gapshift.schema import CLASS_OUTPUTS, Bundle
 
 LEAST_ITEMS = 20
@@ -55,7 +55,7 @@ class Answers:
         """What is drawn together: groups, or items that belong to none; None without two groups."""
         if len(np.unique(self.group[self.group >= 0])) < 2:
             return None
-        return np.where(self.group >= 0, self.group, len(self.groups) + np.arange(len(self.group)))
+        return clusters_of(self.group)
 
 
 def class_names(bundle: Bundle) -> tuple[str, ...]:

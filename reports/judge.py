@@ -32,7 +32,8 @@ per cell
     (Benjamini-Hochberg over all cells: exploration), ``bands``, ``level_reasons``,
     ``items_needed`` by level, ``undecided_floor`` (the levels whose NO DATA says no more than
     that the reference is near chance there; ``floor`` lists all levels near chance, decided
-    or not), ``remarks``; ``p_fail_holm`` in each level's ``drop_pp``;
+    or not), ``clustering`` by level {groups: effective number, design_effect}: null where items are taken as
+    independent, ``remarks``; ``p_fail_holm`` in each level's ``drop_pp``;
     ``traffic`` {mix: {reference_accuracy, accuracy, drop_pp, ``which`` label or group is the worst, ``reason``
     where it has no value}} and ``groups`` {count, small, listed [{group, n, reference_accuracy,
     drop_pp, loss, q}], left_out}; both null where the cell has no pairs, ``groups`` where items come in none;
@@ -50,8 +51,8 @@ from typing import Any
 
 import numpy as np
 
-from gapshift.reports.cells import LEVEL_KEYS, Json, ece, interval_json
-from gapshift.reports.gate import Band, Rule
+from gapshift.reports.cells import LEVEL_KEYS, Json, ece
+from gapshift.reports.gate import Band
 from gapshift.reports.load import ALL_LEVELS, Reference, json_dict, strata
 from gapshift.reports.members import read_regimes
 from gapshift.reports.observability import observability_json
@@ -61,12 +62,15 @@ from gapshift.reports.planning import plan_json
 from gapshift.reports.reasons import explain_run, headline, unlevelled
 from gapshift.reports.regimes import contrast_rows, regime_rows
 from gapshift.reports.services import service_json
-from gapshift.reports.statistics import benjamini_hochberg, tango_interval
+from gapshift.reports.statistics import benjamini_hochberg, clusters_of, effective_clusters
+from gapshift.reports.statistics.clusters import LEAST_CLUSTERS
 from gapshift.reports.study import study_json
 from gapshift.reports.traffic import Key, cells_traffic, traffic_json
-from gapshift.reports.verdicts import JudgedCell, cell_reason, judge_cells
+from gapshift.reports.verdicts import JudgedCell, cell_reason, judge_cells, level_words
 from gapshift.schema import SCHEMA_VERSION, TRAINING, Execution, Verdict
 from gapshift.workspace import Workspace
+
+_TOO_FEW = f"too few to speak for others (effectively under {LEAST_CLUSTERS})"
 
 
 def judge(workspace: Workspace) -> Json:
@@ -93,7 +97,7 @@ def judge(workspace: Workspace) -> Json:
         **_plan_json(run),
         "calibration": [json_dict(card) for card in run.cards],
         "items": _items_json(run),
-        "bundles": [_bundle_json(bundle, run.rule) for bundle in run.bundles],
+        "bundles": [_bundle_json(bundle) for bundle in run.bundles],
         "traffic": mixes,
         "cells": _cells_json(cells, cells_traffic(run)),
         "regimes": regime_rows(regimes, run.rule),
@@ -142,18 +146,31 @@ def _plan_json(run: MeasuredRun) -> Json:
 
 
 def _group_notes(run: MeasuredRun) -> list[str]:
-    """What the intervals of clustered items leave out, said where items come in groups."""
-    groups: dict[str, set[str]] = {}
+    """For whom the verdicts hold where items come in groups: for others like them, or for them alone."""
+    notes = {}
     for bundle in run.bundles:
-        if isinstance(bundle.reference, Reference):
-            known = bundle.reference.position[bundle.reference.position >= 0]
-            groups.setdefault(bundle.bundle.task, set()).update(bundle.items.group[known].tolist())
-    counts = {task: len(names - {""}) for task, names in groups.items()}
-    return [
-        f"The items of {task} come in {count:,} group{'s' * (count != 1)}; the intervals treat items as independent."
-        for task, count in counts.items()
-        if count
-    ]
+        if isinstance(bundle.reference, Reference) and bundle.bundle.task not in notes:
+            notes[bundle.bundle.task] = _group_note(bundle, bundle.reference)
+    return [note for note in notes.values() if note]
+
+
+def _group_note(bundle: MeasuredBundle, reference: Reference) -> str:
+    known = reference.position >= 0
+    group, level = bundle.items.group_code[reference.position[known]], reference.level[known]
+    count = len(np.unique(group[group >= 0]))
+    if not count:
+        return ""
+    said = f"The items of {bundle.bundle.task} come in {count:,} group{'s' * (count != 1)}"
+    bands = bundle.cells[0].bands if bundle.cells else (ALL_LEVELS,)
+    members = {band: group[np.isin(level, band)] for band in bands}
+    clusters = {band: clusters_of(own) for band, own in members.items() if len(own)}
+    if all(len(np.unique(own)) == len(own) for own in clusters.values()):
+        return f"{said}, with at most one item of each at a level: they are judged as independent."
+    few = [level_words(band) for band, own in clusters.items() if effective_clusters(own) < LEAST_CLUSTERS]
+    if not few:
+        return f"{said}; intervals and p are cluster-robust, so the verdicts hold for other groups like these."
+    where = "" if len(few) == len(clusters) else f" at {', '.join(few)}"
+    return f"{said}, {_TOO_FEW}{where}: verdicts hold for these groups, not for others."
 
 
 def _items_json(run: MeasuredRun) -> Json:
@@ -177,13 +194,13 @@ def _items_json(run: MeasuredRun) -> Json:
     }
 
 
-def _bundle_json(measured: MeasuredBundle, rule: Rule) -> Json:
+def _bundle_json(measured: MeasuredBundle) -> Json:
     bundle = measured.bundle
     names = ("name", "domain", "task", "regime", "seed", "family", "sha256")
     return {
         **{name: getattr(bundle, name) for name in names},
         "reference": _reference_json(measured),
-        "export_drop_pp": _export_drop(measured, rule),
+        "export_drop_pp": _export_drop(measured),
     }
 
 
@@ -206,17 +223,17 @@ def _reference_json(measured: MeasuredBundle) -> Json:
     return values | {"accuracy": accuracy, "ece": ece(reference.records.confidence[answered], correct[answered])}
 
 
-def _export_drop(measured: MeasuredBundle, rule: Rule) -> Json | None:
+def _export_drop(measured: MeasuredBundle) -> Json | None:
     """Training minus reference on the same pairs: what the export itself cost."""
     cell = next((cell for cell in measured.cells if cell.environment.name == TRAINING), None)
     if cell is None or cell.pairs is None:
         return None
-    right_to_wrong, wrong_to_right = (cell.measurement["flips"][name] for name in ("right_to_wrong", "wrong_to_right"))
-    n = cell.measurement["n_by_level"]
-    return {
-        key: interval_json(tango_interval(wrong_to_right[key], right_to_wrong[key], n[key], rule.level), 100)
-        for key in LEVEL_KEYS
-    }
+    drop = cell.measurement["drop_pp"]
+    return {key: drop[key] and _negated(drop[key]) for key in LEVEL_KEYS}
+
+
+def _negated(interval: Json) -> Json:
+    return {"estimate": -interval["estimate"], "low": -interval["high"], "high": -interval["low"]}
 
 
 def _execution_json(execution: Execution | None) -> Json | None:

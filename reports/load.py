@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
@@ -71,6 +72,11 @@ class RatedItems:
 
     def __len__(self) -> int:
         return len(self.level)
+
+    @cached_property
+    def group_code(self) -> Indices:
+        """Each item's group as a number; -1 where it belongs to none."""
+        return np.where(self.group == "", -1, np.unique(self.group, return_inverse=True)[1])
 
 
 def load_items(workspace: Workspace) -> tuple[Callable[[str], RatedItems], tuple[CalibrationCard, ...]]:
@@ -239,7 +245,8 @@ class Pairs:
     another one; ``tie`` that the reference's own prediction was a tie. ``chance`` is what a
     random answer would score, NaN where that is the majority label's share; the scores are
     grades from 0 to 1 beside right and wrong, NaN where a task has none. ``fallback`` and
-    ``no_answer`` tell which answers came from a service's fallback, and which were never given.
+    ``no_answer`` tell which answers came from a service's fallback, and which were never given. ``group``
+    numbers an item's group (speaker, paragraph), -1 where it has none.
     """
 
     position: Indices
@@ -258,6 +265,7 @@ class Pairs:
     score: Floats
     fallback: Bools
     no_answer: Bools
+    group: Indices
 
     def __len__(self) -> int:
         return len(self.level)
@@ -328,6 +336,7 @@ def _pairs(reference: Reference, records: Records, mine: Indices, theirs: Indice
         score=records.score[theirs],
         fallback=records.status[theirs] == "fallback",
         no_answer=records.status[theirs] == "no_answer",
+        group=reference.items.group_code[reference.position[mine]],
     )
 
 

@@ -4,6 +4,16 @@ from gapshift.reports.statistics.ability import ability, ability_shift, predicte
 from gapshift.reports.statistics.base import Estimate, two_sided_z
 from gapshift.reports.statistics.bootstrap import stratified_mean
 from gapshift.reports.statistics.calibration import debiased_ece, ece_difference
+from gapshift.reports.statistics.clusters import (
+    Clustering,
+    clustered_interval,
+    clustered_share,
+    clustered_test,
+    clustering,
+    clusters_of,
+    design_effect,
+    effective_clusters,
+)
 from gapshift.reports.statistics.compound import mover_difference, mover_mean
 from gapshift.reports.statistics.gate_power import (
     certifiable_margin,
@@ -17,8 +27,6 @@ from gapshift.reports.statistics.gate_power import (
 )
 from gapshift.reports.statistics.multiple import benjamini_hochberg, holm
 from gapshift.reports.statistics.paired import (
-    cluster_interval,
-    cluster_test,
     mcnemar_midp,
     score_test,
     tango_interval,
@@ -38,6 +46,7 @@ from gapshift.reports.statistics.slope import loss_slope
 from gapshift.reports.statistics.weighted import clustered_drop, even_groups_drop, stratified_drop
 
 __all__ = [
+    "Clustering",
     "Decision",
     "Estimate",
     "SequentialRule",
@@ -47,13 +56,18 @@ __all__ = [
     "benjamini_hochberg",
     "certifiable_margin",
     "clopper_pearson",
-    "cluster_interval",
-    "cluster_test",
     "clustered_drop",
+    "clustered_interval",
+    "clustered_share",
+    "clustered_test",
+    "clustering",
+    "clusters_of",
     "debiased_ece",
+    "design_effect",
     "detectable_drop",
     "discordance",
     "ece_difference",
+    "effective_clusters",
     "even_groups_drop",
     "fail_probability",
     "first_decision",

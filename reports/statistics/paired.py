@@ -7,15 +7,11 @@ The drop is D = (b - c) / n, a share between -1 and 1; positive means worse.
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
-from scipy.stats import t as student
 
-from gapshift.reports.statistics.base import Estimate, checked_level, two_sided_z, unknown
+from gapshift.reports.statistics.base import Estimate, two_sided_z, unknown
 
 
 def tango_interval(b: float, c: float, n: float, level: float = 0.95) -> Estimate:
@@ -86,71 +82,6 @@ def mcnemar_midp(b: int, c: int, exact: bool = False) -> float:
     observed = float(binom.pmf(few, total, 0.5))
     p = 1.0 if b == c else 2 * float(binom.cdf(few, total, 0.5))
     return p if exact else p - (observed / 2 if b == c else observed)
-
-
-def cluster_interval(difference: NDArray[Any], clusters: NDArray[Any], level: float = 0.95) -> Estimate:
-    """Interval of the mean paired difference where items come in clusters.
-
-    ``difference`` (n,) holds 1 (right to wrong), -1 (wrong to right) or 0; ``clusters``
-    (n,) holds labels. Cluster-robust CR1 variance with a t quantile on clusters - 1
-    degrees of freedom (Cameron & Miller 2015, Journal of Human Resources 50:317-372),
-    never narrower than Tango's interval, whose pairs are counted as clusters where the
-    CR1 variance is zero: a variance that is not seen is not taken for none.
-    Fewer than two clusters bound nothing: the ends are -1 and 1.
-
-    >>> cluster_interval(np.array([1, 0, 0, 0]), np.array(["a", "a", "a", "a"]))
-    Estimate(estimate=0.25, low=-1.0, high=1.0)
-    """
-    values, groups, error = _cluster_summary(difference, clusters)
-    checked_level(level)
-    if groups < 2:
-        return Estimate(float(values.mean()), -1.0, 1.0) if len(values) else unknown(-1.0, 1.0)
-    mean = float(values.mean())
-    reach = float(student.isf((1 - level) / 2, groups - 1)) * error
-    score = _tango(*_effective_counts(values, groups, error), two_sided_z(level))
-    return Estimate(mean, max(-1.0, min(mean - reach, score.low)), min(1.0, max(mean + reach, score.high)))
-
-
-def cluster_test(difference: NDArray[Any], clusters: NDArray[Any], margin: float) -> float:
-    """One-sided p of H0 "D <= margin" where items come in clusters; dual to ``cluster_interval``.
-
-    Fewer than two clusters give 1.
-
-    >>> cluster_test(np.ones(4), np.array([1, 1, 2, 2]), 0.02) > 1e-9
-    True
-    """
-    values, groups, error = _cluster_summary(difference, clusters)
-    _check_margin(margin)
-    if groups < 2:
-        return 1.0
-    p = float(norm.sf(score_statistic(*_effective_counts(values, groups, error), margin)))
-    if error == 0:
-        return p
-    return max(p, float(student.sf((values.mean() - margin) / error, groups - 1)))
-
-
-def _cluster_summary(difference: NDArray[Any], clusters: NDArray[Any]) -> tuple[NDArray[np.float64], int, float]:
-    """Checked values, number of clusters, CR1 standard error of the mean."""
-    values = np.asarray(difference, dtype=np.float64)
-    labels = np.asarray(clusters)
-    if values.ndim != 1 or values.shape != labels.shape:
-        raise ValueError(f"difference {values.shape} and clusters {labels.shape} must be two vectors of one length")
-    if not np.isin(values, (-1, 0, 1)).all():
-        raise ValueError("difference holds values other than -1, 0 and 1; leave unscored pairs out")
-    _, codes = np.unique(labels, return_inverse=True)
-    groups = int(codes.max(initial=-1)) + 1
-    if groups < 2:
-        return values, groups, math.inf
-    sums = np.bincount(codes, weights=values - values.mean())
-    # Sums that are zero but for rounding are zero: the zero case has its own rule.
-    squares = float(np.sum(np.where(np.abs(sums) < 1e-9, 0.0, sums) ** 2))
-    return values, groups, math.sqrt(groups / (groups - 1) * squares) / len(values)
-
-
-def _effective_counts(values: NDArray[np.float64], groups: int, error: float) -> tuple[float, float, float]:
-    """b, c, n of the pairs, or of as many pairs as there are clusters where no variance was seen."""
-    scale = 1.0 if error > 0 else groups / len(values)
-    return float((values > 0).sum()) * scale, float((values < 0).sum()) * scale, len(values) * scale
 
 
 def _tango(b: float, c: float, n: float, z: float) -> Estimate:

@@ -28,10 +28,11 @@ def wilson(k: int, n: int, level: float = 0.95) -> Estimate:
     return Estimate(k / n, low, high)
 
 
-def clopper_pearson(k: int, n: int, level: float = 0.95) -> Estimate:
+def clopper_pearson(k: float, n: float, level: float = 0.95) -> Estimate:
     """The exact interval of ``k`` successes in ``n`` (Clopper & Pearson 1934, Biometrika 26:404-413).
 
-    ``n = 0`` gives NaN between 0 and 1. Raises ValueError unless 0 <= k <= n.
+    Counts may be fractions (effective numbers). ``n = 0`` gives NaN between 0 and 1. Raises ValueError unless
+    0 <= k <= n.
 
     >>> round(clopper_pearson(0, 10).high, 4)
     0.3085
@@ -45,7 +46,7 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> Estimate:
     return Estimate(k / n, low, high)
 
 
-def _check(k: int, n: int, level: float) -> None:
+def _check(k: float, n: float, level: float) -> None:
     checked_level(level)
     if not 0 <= k <= n:
         raise ValueError(f"k = {k} of n = {n}: k must lie between 0 and n")

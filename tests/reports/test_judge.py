@@ -29,7 +29,7 @@ CELL_KEYS = {
 }  # fmt: skip
 ADDED_CELL_KEYS = {
     "named", "subsampled", "n", "mean_drop_pp", "tie_changes", "q_change", "bands", "level_reasons", "items_needed",
-    "remarks", "undecided_floor", "open_loop", "score",
+    "remarks", "undecided_floor", "open_loop", "score", "clustering",
     "traffic", "groups",
     "service", "fallback_share", "no_answer_share",
 }  # fmt: skip
@@ -317,10 +317,68 @@ def test_what_did_not_change_is_still_bounded_by_the_number_of_items(make_builde
 def test_items_in_groups_are_said(builder):
     builder.group = lambda item: f"patient-{int(item.rsplit('-', 1)[1]) % 7}" if item.startswith("item-5") else None
     summary, _ = builder.judged(builder.answers(), notes=("As planned.",))
-    said = "The items of task come in 7 groups; the intervals treat items as independent."
+    said = (
+        "The items of task come in 7 groups, too few to speak for others (effectively under 10) at level 5: "
+        "verdicts hold for these groups, not for others."
+    )
     assert summary["notes"] == ["As planned.", said]
     assert said in render_html(summary)
     assert said in render_markdown(summary)
+
+
+def speaker(item):
+    return f"speaker-{int(item.rsplit('-', 1)[1]) % 60}"
+
+
+def test_items_in_enough_groups_are_judged_by_cluster_robust_intervals(make_builder):
+    def found(group):
+        builder = make_builder()
+        builder.group = group
+        return builder.judged(builder.answers(lost={4: 3, 5: 5}, moved={5: 3}), name="env")
+
+    (_, alone), (summary, together) = found(lambda _: None), found(speaker)
+    assert summary["notes"] == [
+        "The items of task come in 60 groups; intervals and p are cluster-robust, so the verdicts hold for other "
+        "groups like these."
+    ]
+    assert alone["clustering"] == dict.fromkeys(("all", *LEVELS))
+    assert together["clustering"]["5"] == {"groups": 60, "design_effect": 1.45}
+    for key in ("all", *LEVELS):
+        narrow, wide = alone["drop_pp"][key], together["drop_pp"][key]
+        assert wide["estimate"] == pytest.approx(narrow["estimate"])
+        assert wide["high"] > narrow["high"]
+        assert wide["low"] < narrow["low"]
+        assert together["churn"][key]["high"] > alone["churn"][key]["high"]
+    assert together["mean_drop_pp"]["high"] > alone["mean_drop_pp"]["high"]
+    assert (alone["levels"]["5"], together["levels"]["5"]) == ("PASS", "INCONCLUSIVE")
+    assert together["items_needed"]["5"] > 600
+    assert "over 60 groups), margin 2 pp" in summary["reasons"][0]
+
+
+def test_losses_in_a_few_groups_do_not_fail_for_all(make_builder):
+    """30 of 600 items of level 5 lost: from 30 of 60 speakers they fail, from three of them they do not."""
+
+    def verdict(group):
+        builder = make_builder()
+        builder.group = group
+        return builder.judged(builder.answers(lost={5: 30}))[1]["levels"]["5"]
+
+    assert verdict(speaker) == "FAIL"
+    assert verdict(lambda item: f"speaker-{int(item.rsplit('-', 1)[1]) // 10}") == "INCONCLUSIVE"
+
+
+def test_groups_of_one_item_a_level_are_independent(make_builder):
+    def found(group):
+        builder = make_builder()
+        builder.group = group
+        return builder.judged(builder.answers(lost={5: 30}, gained={4: 2}))
+
+    (_, alone), (summary, single) = found(lambda _: None), found(lambda item: f"word-{item.rsplit('-', 1)[1]}")
+    assert summary["notes"] == [
+        "The items of task come in 600 groups, with at most one item of each at a level: "
+        "they are judged as independent."
+    ]
+    assert all(single["drop_pp"][level] == alone["drop_pp"][level] for level in LEVELS)
 
 
 def test_measured_values(builder):

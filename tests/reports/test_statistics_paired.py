@@ -12,8 +12,6 @@ from scipy.stats import binom, multinomial, norm
 
 from gapshift.reports.statistics import (
     Estimate,
-    cluster_interval,
-    cluster_test,
     items_for_zero,
     items_to_decide,
     mcnemar_midp,
@@ -217,69 +215,6 @@ def test_midp_keeps_its_size(n: int, churn: float) -> None:
             split = binom.pmf(np.arange(discordant + 1), discordant, 0.5)
             size += weight * sum(float(p) for b, p in enumerate(split) if mcnemar_midp(b, discordant - b) < 0.05)
     assert size <= 0.05
-
-
-# ------------------------------------------------------------------------- clusters
-
-
-def clustered(rng: np.random.Generator, groups: int, size: int, losing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters that lose items together: the chance of a loss is Beta(1, .) with mean ``losing``."""
-    chance = rng.beta(1.0, 1 / losing - 1, groups)
-    return (rng.random((groups, size)) < chance[:, None]).astype(int).ravel(), np.repeat(np.arange(groups), size)
-
-
-def test_clusters_of_one_item_give_the_plain_robust_interval_at_least() -> None:
-    difference = np.array([1] * 30 + [-1] * 10 + [0] * 360)
-    interval, score = cluster_interval(difference, np.arange(400)), tango_interval(30, 10, 400)
-    reach = 1.966 * difference.std(ddof=1) / 20
-    assert interval.low == pytest.approx(min(0.05 - reach, score.low), abs=1e-4)
-    assert interval.high == pytest.approx(max(0.05 + reach, score.high), abs=1e-4)
-
-
-def test_cluster_interval_covers_where_the_item_interval_does_not() -> None:
-    # 400 replicates: standard error of a coverage of 0.95 is 0.011; three of them are allowed.
-    rng, kept, naive = np.random.default_rng(7), 0, 0
-    for _ in range(400):
-        difference, clusters = clustered(rng, groups=40, size=10, losing=0.1)
-        interval = cluster_interval(difference, clusters)
-        plain = tango_interval(int(difference.sum()), 0, 400)
-        kept += interval.low <= 0.1 <= interval.high
-        naive += plain.low <= 0.1 <= plain.high
-    assert kept / 400 > 0.95 - 0.033 - 0.02  # CR1 with 40 skewed clusters itself falls short by up to 0.02
-    assert naive < kept - 20
-
-
-def test_unseen_cluster_variance_is_not_taken_for_none() -> None:
-    calm, labels = np.zeros(200, dtype=int), np.repeat(np.arange(10), 20)
-    assert cluster_interval(calm, labels).high == pytest.approx(tango_interval(0, 0, 10).high)
-    assert cluster_interval(np.ones(200), labels).low == pytest.approx(tango_interval(10, 0, 10).low)
-    assert cluster_test(calm, labels, 0.02) > 0.5
-
-
-def test_fewer_than_two_clusters_decide_nothing() -> None:
-    one = cluster_interval(np.ones(50), np.zeros(50))
-    assert (one.low, one.high) == (-1.0, 1.0)
-    assert cluster_test(np.ones(50), np.zeros(50), 0.02) == 1.0
-    empty = cluster_interval(np.array([]), np.array([]))
-    assert math.isnan(empty.estimate)
-    assert empty.as_json() is None
-
-
-def test_unscored_or_uneven_differences_are_refused() -> None:
-    with pytest.raises(ValueError, match="leave unscored pairs out"):
-        cluster_interval(np.array([0, math.nan]), np.array([1, 2]))
-    with pytest.raises(ValueError, match="one length"):
-        cluster_test(np.zeros(3), np.zeros(2), 0.02)
-
-
-@settings(deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 12), st.floats(-0.5, 0.5))
-def test_cluster_test_and_interval_are_dual(seed: int, groups: int, margin: float) -> None:
-    rng = np.random.default_rng(seed)
-    difference, clusters = rng.choice([-1, 0, 0, 1], 60), rng.integers(0, groups, 60)
-    interval = cluster_interval(difference, clusters)
-    if abs(interval.low - margin) > 1e-9:
-        assert (interval.low > margin) == (cluster_test(difference, clusters, margin) < 0.025)
 
 
 # ------------------------------------------------------------------------- planning

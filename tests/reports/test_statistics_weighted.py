@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from gapshift.reports.statistics import (
-    cluster_interval,
     clustered_drop,
     even_groups_drop,
     mover_mean,
@@ -113,11 +113,12 @@ def made(groups=12, size=20, lost=0.05, seed=0):
     return (rng.random(len(group)) < rate).astype(int), group
 
 
-def test_one_stratum_of_clusters_is_the_cluster_interval():
+def test_one_stratum_of_even_clusters_is_students_interval_of_their_means():
     difference, group = made()
     found = clustered_drop(difference, np.zeros(len(group), dtype=int), [1.0], group)
-    expected = cluster_interval(difference, group)
-    assert counted(found) == [(expected.estimate, expected.low, expected.high)]
+    means = difference.reshape(12, 20).mean(axis=1)
+    reach = student.isf(0.025, 11) * means.std(ddof=1) / math.sqrt(12)
+    assert counted(found) == [(difference.mean(), means.mean() - reach, means.mean() + reach)]
 
 
 def test_clusters_widen_what_they_share_and_never_narrow():
