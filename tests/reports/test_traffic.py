@@ -192,11 +192,13 @@ def test_groups_are_clusters(small):
     records.correct[rows] = 0.0
     records.prediction[rows] = 9
     _, cell = small.judged(records)
-    clustered, apart = cell["traffic"]["as-is"]["drop_pp"], cell["drop_pp"]["all"]
-    assert clustered["estimate"] == close(apart["estimate"])
-    assert clustered["high"] - clustered["low"] > 2 * (apart["high"] - apart["low"])
+    clustered, gate = cell["traffic"]["as-is"]["drop_pp"], cell["drop_pp"]["all"]
+    apart = tango_interval(cell["flips"]["right_to_wrong"]["all"], 0, cell["n"]).scaled(100)
+    assert clustered["estimate"] == gate["estimate"] == close(apart.estimate)
+    assert clustered["high"] - clustered["low"] > 2 * (apart.high - apart.low)
+    assert gate["high"] - gate["low"] > 2 * (apart.high - apart.low)
     assert cell["groups"]["listed"][0]["group"] == "speaker-3"
-    assert cell["verdict"] == "FAIL"  # the gate goes on treating items as independent
+    assert cell["verdict"] == "INCONCLUSIVE"  # taken as independent, 20 items of one speaker fail
 
 
 def test_ones_own_groups_are_weighed_as_they_are_named(small):
