@@ -29,6 +29,8 @@ from gapshift.reports.statistics import (
     mover_difference,
     mover_mean,
     predicted_drop,
+    smooth_ece,
+    smooth_ece_difference,
     stratified_mean,
     wilson,
 )
@@ -37,6 +39,7 @@ LEVEL_KEYS = ("all", *(str(level) for level in ALL_LEVELS))
 MIN_ECE_ITEMS = 30
 """Fewer confidences than this give no calibration error."""
 RESAMPLES = 1000
+_CALIBRATION = ("ece", "reference_ece", "ece_difference", "smece", "reference_smece", "smece_difference")
 
 Json = dict[str, Any]
 
@@ -66,9 +69,7 @@ def empty_measurement() -> Json:
         "loss_slope",
         "tilt_pp",
         "ability_shift",
-        "ece",
-        "reference_ece",
-        "ece_difference",
+        *_CALIBRATION,
         "score",
     ]
     return {
@@ -191,17 +192,21 @@ def _ability(pairs: Pairs, items: RatedItems, rule: Rule) -> Json:
 
 
 def _calibration(pairs: Pairs, rule: Rule, seed: int) -> Json:
-    """Debiased calibration errors over the items that have both confidences, at equal n."""
+    """Calibration errors, debiased (ECE) and smooth, over the items that have both confidences, at equal n."""
     both = pairs.at(np.isfinite(pairs.reference_confidence) & np.isfinite(pairs.confidence))
     if len(both) < MIN_ECE_ITEMS:
-        return {"ece": None, "reference_ece": None, "ece_difference": None}
-    right, still = both.right.astype(np.float64), both.still_right.astype(np.float64)
-    difference = ece_difference(both.reference_confidence, right, both.confidence, still, level=rule.level, seed=seed)
-    return {
-        "ece": ece(both.confidence, still),
-        "reference_ece": ece(both.reference_confidence, right),
-        "ece_difference": interval_json(difference),
-    }
+        return dict.fromkeys(_CALIBRATION)
+    before = (both.reference_confidence, both.right.astype(np.float64))
+    after = (both.confidence, both.still_right.astype(np.float64))
+    values = (
+        ece(*after),
+        ece(*before),
+        interval_json(ece_difference(*before, *after, level=rule.level, seed=seed)),
+        _finite(smooth_ece(*after)),
+        _finite(smooth_ece(*before)),
+        interval_json(smooth_ece_difference(*before, *after, level=rule.level, seed=seed)),
+    )
+    return dict(zip(_CALIBRATION, values, strict=True))
 
 
 def ece(confidence: NDArray[np.float64], correct: NDArray[np.float64]) -> float | None:

@@ -37,6 +37,8 @@ per cell
     ``traffic`` {mix: {reference_accuracy, accuracy, drop_pp, ``which`` label or group is the worst, ``reason``
     where it has no value}} and ``groups`` {count, small, listed [{group, n, reference_accuracy,
     drop_pp, loss, q}], left_out}; both null where the cell has no pairs, ``groups`` where items come in none;
+    ``smece``, ``reference_smece`` and ``smece_difference`` {estimate, low, high}: smooth calibration error beside the
+    debiased ``ece``, fractions, over the items with both confidences; null under 30 of them;
     ``service`` (``ServiceTally``), ``fallback_share`` and ``no_answer_share`` by level: all null where no
     simulated service stands before the model.
 

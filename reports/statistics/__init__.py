@@ -43,6 +43,7 @@ from gapshift.reports.statistics.sequential import (
     log_e_values,
 )
 from gapshift.reports.statistics.slope import loss_slope
+from gapshift.reports.statistics.smooth import smooth_ece, smooth_ece_difference
 from gapshift.reports.statistics.weighted import clustered_drop, even_groups_drop, stratified_drop
 
 __all__ = [
@@ -88,6 +89,8 @@ __all__ = [
     "predicted_drop",
     "score_statistics",
     "score_test",
+    "smooth_ece",
+    "smooth_ece_difference",
     "stratified_drop",
     "stratified_mean",
     "tango_interval",

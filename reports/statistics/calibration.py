@@ -38,7 +38,7 @@ def debiased_ece(confidence: NDArray[Any], correct: NDArray[Any], bins: int = 15
     >>> round(debiased_ece(np.full(1000, 0.8), np.array([1] * 700 + [0] * 300)), 6)
     0.1
     """
-    confidence, correct = _scored(confidence, correct)
+    confidence, correct = scored(confidence, correct)
     if not len(confidence):
         return math.nan
     return float(_debiased(_bin_sums(confidence, correct, bins) @ np.ones((len(confidence), 1)))[0])
@@ -66,7 +66,7 @@ def ece_difference(
     Estimate(estimate=0.0, low=0.0, high=0.0)
     """
     z = two_sided_z(level)
-    conf_ref, correct_ref, conf_env, correct_env = _scored(conf_ref, correct_ref, conf_env, correct_env)
+    conf_ref, correct_ref, conf_env, correct_env = scored(conf_ref, correct_ref, conf_env, correct_env)
     n = len(conf_ref)
     if n < 2:
         return unknown()
@@ -75,12 +75,12 @@ def ece_difference(
     def difference(weights: _Vector) -> _Vector:
         return _debiased(environment @ weights) - _debiased(reference @ weights)
 
-    draws = np.concatenate([difference(weights) for weights in _bootstrap_weights(seed, n, resamples)])
+    draws = np.concatenate([difference(weights) for weights in bootstrap_weights(seed, n, resamples)])
     estimate, reach = float(difference(np.ones((n, 1)))[0]), z * float(np.std(draws, ddof=1))
     return Estimate(estimate, estimate - reach, estimate + reach)
 
 
-def _bootstrap_weights(seed: int, n: int, resamples: int) -> Iterator[_Vector]:
+def bootstrap_weights(seed: int, n: int, resamples: int) -> Iterator[_Vector]:
     """How often each resample draws each item, (n, resamples) in blocks that stay small in memory."""
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK // n)
@@ -90,7 +90,7 @@ def _bootstrap_weights(seed: int, n: int, resamples: int) -> Iterator[_Vector]:
         yield np.bincount(places.ravel(), minlength=n * width).reshape(n, width).astype(np.float64)
 
 
-def _scored(*columns: NDArray[Any]) -> tuple[_Vector, ...]:
+def scored(*columns: NDArray[Any]) -> tuple[_Vector, ...]:
     """The columns as float vectors without the rows where any of them is NaN."""
     vectors = [np.asarray(column, dtype=np.float64) for column in columns]
     if any(v.ndim != 1 or v.shape != vectors[0].shape for v in vectors):

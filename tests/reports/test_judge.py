@@ -30,6 +30,7 @@ CELL_KEYS = {
 ADDED_CELL_KEYS = {
     "named", "subsampled", "n", "mean_drop_pp", "tie_changes", "q_change", "bands", "level_reasons", "items_needed",
     "remarks", "undecided_floor", "open_loop", "score", "clustering",
+    "smece", "reference_smece", "smece_difference",
     "traffic", "groups",
     "service", "fallback_share", "no_answer_share",
 }  # fmt: skip
@@ -525,3 +526,19 @@ def test_all_levels_together_can_fail(builder):
     summary, cell = builder.judged(builder.answers(lost=dict.fromkeys(range(1, 6), 60)), allow_unlevelled=True)
     assert summary["reasons"][0].startswith("FAIL: m in env, all levels together: accuracy drops by 10.00 pp")
     assert cell["drop_pp"]["all"]["p_fail_holm"] == cell["drop_pp"]["1"]["p_fail_holm"]
+
+
+def test_smooth_calibration_error_stands_beside_the_binned_one(builder):
+    _, cell = builder.judged(builder.answers(lost={5: 120}))
+    before, after = cell["reference_smece"], cell["smece"]
+    assert before > after > 0  # the reference is not sure enough of its answers, of which fewer are right now
+    found = cell["smece_difference"]
+    assert found["estimate"] == pytest.approx(after - before)
+    assert found["low"] < found["estimate"] < found["high"]
+
+
+def test_without_confidences_there_is_no_smooth_error(builder):
+    records = builder.answers()
+    records.confidence[:] = np.nan
+    _, cell = builder.judged(records)
+    assert cell["smece"] is cell["reference_smece"] is cell["smece_difference"] is None
