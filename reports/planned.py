@@ -9,6 +9,7 @@ from functools import partial
 
 from gapshift.errors import UnknownNameError
 from gapshift.records import Records
+from gapshift.reports.bands import bands_of
 from gapshift.reports.cells import Json, empty_measurement, measure
 from gapshift.reports.counts import Counts, count_levels
 from gapshift.reports.gate import Band, BandVerdict, Rule
@@ -18,7 +19,6 @@ from gapshift.reports.load import (
     Pairs,
     RatedItems,
     Reference,
-    bands_of,
     load_cell,
     load_items,
     pair,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gapshift.reports.load import bands_of, card_of
+from gapshift.reports.bands import bands_of, card_of
 from gapshift.reports.study.members import Group, Study, TaskItems
 from gapshift.reports.study.values import Json, note, share
 
