@@ -96,13 +96,13 @@ class MeasuredRun:
         return tuple(cell for bundle in self.bundles for cell in bundle.cells)
 
 
-def read_run(workspace: Workspace) -> MeasuredRun:
-    """Read the plan, the items and all planned cells.
+def read_run(workspace: Workspace, plan: RunPlan | None = None) -> MeasuredRun:
+    """Read the plan, the items and all planned cells; with ``plan``, a part of the run's own, that part alone.
 
     Raises WorkspaceError when plan or items cannot be read, and UnknownNameError for a
     deployment that is not among the planned environments.
     """
-    plan = workspace.read_plan()
+    plan = plan or workspace.read_plan()
     environments = [environment.name for environment in plan.environments]
     for name in plan.deployments:
         if name not in environments:

@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 
 from gapshift.domains.base import Dataset
 from gapshift.domains.open import open_dataset
+from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, load, own, select
 from gapshift.errors import DataError, SettingsError, UnknownNameError, WorkspaceError
 from gapshift.flows.data import absolute, open_calibration, quantiser_set, with_role
 from gapshift.flows.judging import Sets, run_cells
 from gapshift.flows.reporting import Reporter
 from gapshift.flows.splitting import TEST
 from gapshift.records import atomic_path, read_items
-from gapshift.schema import CLASS_OUTPUTS, DataSource, Environment, RunPlan, TaskPlan
+from gapshift.schema import CLASS_OUTPUTS, REFERENCE, DataSource, Environment, RunPlan, TaskPlan
 from gapshift.workspace import Workspace
 
 
@@ -47,6 +48,17 @@ def only(plan: RunPlan, names: tuple[str, ...]) -> RunPlan:
             "runs": tuple(run for run in plan.runs if run.name in names),
         }
     )
+
+
+def named_environments(plan: RunPlan, names: tuple[str, ...], file: Path | None = None) -> tuple[Environment, ...]:
+    """Environments by name, each once: of a user's file, of the run's own, of ``gapshift.toml``, of the catalog.
+
+    ``reference`` is one, too. Raises UnknownNameError, and SettingsError for a file that holds none.
+    """
+    planned = {environment.name: environment for environment in plan.environments}
+    extra = {REFERENCE: REFERENCE_ENVIRONMENT} | own() | planned | (load(file) if file else {})
+    found = {environment.name: environment for environment in select(names, (), extra)}
+    return tuple(found[name] for name in dict.fromkeys(names))
 
 
 def with_items(plan: RunPlan, source: Workspace) -> tuple[RunPlan, dict[str, Sets]]:
@@ -169,11 +181,18 @@ class Derived:
         self._sets = sets
         self._known = known
 
-    def evaluate(self, environments: tuple[Environment, ...], reporter: Reporter, debug: bool = False) -> None:
-        """Plan these environments beside those that are planned, and run the cells that nobody has answered yet.
+    def evaluate(
+        self,
+        environments: tuple[Environment, ...],
+        reporter: Reporter,
+        debug: bool = False,
+        bundles: tuple[str, ...] = (),
+    ) -> None:
+        """Plan these environments beside those that are planned, and run their cells that nobody has answered yet.
 
-        Cells of the same content in the run that this one is derived from, or in other runs derived from it, are
-        copied. Raises SettingsError for a name that is planned with other deviations.
+        ``bundles``: the models that answer (none: all). Cells of the same content in the run that this one is derived
+        from, or in other runs derived from it, are copied. Raises SettingsError for a name that is planned with other
+        deviations, UnknownNameError for a bundle that there is not.
         """
         planned = {environment.name: environment for environment in self.plan.environments}
         for environment in environments:
@@ -185,7 +204,8 @@ class Derived:
                 )
         self.plan = self.plan.model_copy(update={"environments": tuple(planned.values())})
         self.target.write_plan(self.plan)
-        run_cells(self.target, self.plan, self._sets, reporter, debug, known=self._known)
+        now = only(self.plan, bundles).model_copy(update={"environments": environments})
+        run_cells(self.target, now, self._sets, reporter, debug, known=self._known)
 
 
 @contextmanager

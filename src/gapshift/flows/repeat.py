@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, load, own, select
 from gapshift.errors import WorkspaceError
-from gapshift.flows.again import bring, moved_tasks, only, refuse_other_runs, with_items
+from gapshift.flows.again import bring, moved_tasks, named_environments, only, refuse_other_runs, with_items
 from gapshift.flows.judging import run_cells
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.records import write_text
@@ -62,7 +61,7 @@ def repeat_run(
 
 def _plan(old: RunPlan, names: tuple[str, ...], file: Path | None) -> RunPlan:
     """Every environment and its repeats."""
-    bases = _bases(old, names, file)
+    bases = named_environments(old, names or (REFERENCE, *old.deployments), file)
     repeats = tuple(repeat for base in bases for repeat in repeats_of(base))
     changes = {
         "command": COMMAND,
@@ -73,15 +72,6 @@ def _plan(old: RunPlan, names: tuple[str, ...], file: Path | None) -> RunPlan:
         "notes": tuple(_left_out(base) for base in bases if own_settings(base)),
     }
     return validate(RunPlan, old.model_copy(update=changes).model_dump(), "the plan of the repeats")
-
-
-def _bases(old: RunPlan, names: tuple[str, ...], file: Path | None) -> tuple[Environment, ...]:
-    """The environments to repeat: of a user's file, of the run's own, of ``gapshift.toml``, of the catalog."""
-    names = tuple(dict.fromkeys(names or (REFERENCE, *old.deployments)))
-    planned = {environment.name: environment for environment in old.environments}
-    extra = {REFERENCE: REFERENCE_ENVIRONMENT} | own() | planned | (load(file) if file else {})
-    found = {environment.name: environment for environment in select(names, (), extra)}
-    return tuple(found[name] for name in names)
 
 
 def _left_out(base: Environment) -> str:
