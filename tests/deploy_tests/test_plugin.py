@@ -104,8 +104,8 @@ def test_selecting_a_test_does_not_change_the_run(model: tuple[str, ...], tmp_pa
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--model", "m.onnx"), "--model and --data go together"),
-        (("--model", "m.onnx", "--data", "digits", "--gapshift-margin", "-5"), "--gapshift-margin is -5.0 pp"),
+        (("--model", "m.onnx"), "model and data go together (--gapshift-model, --gapshift-data)"),
+        (("--model", "m.onnx", "--data", "digits", "--gapshift-margin", "-5"), "--gapshift-margin: Input should be greater than 0 (got -5.0)"),
         (("--model", "m.onnx", "--data", "digits"), "m.onnx does not exist"),
     ],
 )
