@@ -74,7 +74,7 @@ OPTIONS = (
     Option("budget", "budget", "most items that are judged; with sequential, most answers of a cell", "count", "N"),
     Option("sequential", "sequential", "read items of each level only until it is decided", "flag"),
     Option(
-        "calibration_data", "calibration-data", "items for the static quantiser (never judged)", metavar="DATA", path=True
+        "calibration_data", "calibration-data", "the static quantiser's items (never judged)", metavar="DATA", path=True
     ),
     Option("calibration_split", "calibration-split", "which of their splits (default: train)", metavar="NAME"),
     Option("report", "report", "run folder (default: runs/check-MODEL)", metavar="DIR", path=True),

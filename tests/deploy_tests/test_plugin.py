@@ -105,7 +105,10 @@ def test_selecting_a_test_does_not_change_the_run(model: tuple[str, ...], tmp_pa
     ("words", "text"),
     [
         (("--model", "m.onnx"), "model and data go together (--gapshift-model, --gapshift-data)"),
-        (("--model", "m.onnx", "--data", "digits", "--gapshift-margin", "-5"), "--gapshift-margin: Input should be greater than 0 (got -5.0)"),
+        (
+            ("--model", "m.onnx", "--data", "digits", "--gapshift-margin", "-5"),
+            "--gapshift-margin: Input should be greater than 0 (got -5.0)",
+        ),
         (("--model", "m.onnx", "--data", "digits"), "m.onnx does not exist"),
     ],
 )
