@@ -21,7 +21,14 @@ top level
     ``false_alarms`` {repeats, seed, cells, aside, ``no_drop`` and ``at_margin`` {verdict: share of the redrawn runs},
     ``false_fail`` and ``not_pass`` without a drop, ``false_pass`` with the margin lost everywhere and
     ``false_pass_one_level`` with it lost at one level of one cell, the worst {bundle, environment, levels}, ``least``
-    [{bundle, environment, levels, holds}]}: null where nothing gated could be judged;
+    [{bundle, environment, levels, holds}]}: null where nothing gated could be judged,
+    ``self_test`` {``verdict`` of the run, alternatives [{setting, cause, deviations, verdict, ``outcome``: same,
+    other or not repeated, how many cells were ``repeated``, ``fixed`` and ``missing``, missing_listed [{bundle,
+    environment, reason}], ``decides`` [{bundle, environment, levels, was, verdict, reason}] and how many
+    ``more``}], ``same``, ``other``, ``not_repeated``, references [{bundle, ``repeated``, ``missing``, ``flips`` of
+    ``n``}], cells [{bundle, environment, verdict, ``repeated``, ``missing``, ``verdicts`` of its repeats, ``flips``
+    of ``n`` predictions, drop_range_pp}], aside}: the run judged again with the answers of its repeats; null where
+    no gated cell was repeated;
 per calibration
     ``guessing``, ``tie_share``, ``source``, ``circular``, ``notes``;
 per bundle
@@ -61,8 +68,9 @@ from gapshift.reports.observability import observability_json
 from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredBundle, MeasuredRun, read_run
 from gapshift.reports.planning import plan_json
-from gapshift.reports.reasons import explain_run, headline, unlevelled
+from gapshift.reports.reasons import explain_run, headline, run_verdict, unlevelled
 from gapshift.reports.regimes import contrast_rows, regime_rows
+from gapshift.reports.self_test import self_test_json
 from gapshift.reports.services import service_json
 from gapshift.reports.statistics import benjamini_hochberg, clusters_of, effective_clusters
 from gapshift.reports.statistics.clusters import LEAST_CLUSTERS
@@ -107,6 +115,7 @@ def judge(workspace: Workspace) -> Json:
         "contrasts": contrast_rows(regimes, run.rule),
         "observability": observability_json(run),
         **plan_json(run, run.rule),
+        "self_test": self_test_json(workspace, run, cells, verdict),
     }
 
 
@@ -116,11 +125,9 @@ def judge(workspace: Workspace) -> Json:
 def decide(run: MeasuredRun, cells: list[JudgedCell]) -> tuple[Verdict, list[str]]:
     """The run's verdict over what is gated, and its reasons, worst first."""
     gated = [cell for cell in cells if cell.measured.gated]
-    verdict = worst(cell.verdict for cell in gated)
-    reasons = explain_run(cells)
-    tasks = unlevelled(gated)
-    if verdict == "PASS" and tasks and not run.plan.allow_unlevelled:
-        return "INCONCLUSIVE", [
+    verdict, reasons, tasks = run_verdict(run.plan, cells), explain_run(cells), unlevelled(gated)
+    if verdict == "INCONCLUSIVE" and worst(cell.verdict for cell in gated) == "PASS":
+        return verdict, [
             f"INCONCLUSIVE: the levels of {', '.join(tasks)} are too unreliable to be judged apart. All items "
             "together pass; accept that with --allow-unlevelled, or calibrate with more responders",
             *reasons,

@@ -191,7 +191,7 @@ def _measure_cell(
         measurement=measurement,
         counts=counts,
         bands=bands,
-        blocked=_blocked(cell, reference_cell, reference, pairing),
+        blocked=blocked_by(cell, reference_cell, reference, pairing),
         remarks=(*(pairing.remarks if pairing else ()), *service_remarks(cell.info, pairs, bundle.contract.domain)),
         subsampled=environment.subsample,
     )
@@ -218,7 +218,7 @@ def is_gated(environment: Environment, named: bool, cell: Cell, strict: bool) ->
     return environment.kind == "equivalent" and (strict or status not in ("skipped", "not_applicable"))
 
 
-def _blocked(
+def blocked_by(
     cell: Cell, reference_cell: Cell, reference: Reference | str, pairing: Pairing | None
 ) -> BandVerdict | None:
     """Why a cell cannot be judged, if so: ERROR, or NO DATA."""

@@ -13,7 +13,7 @@ from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredRun
 from gapshift.reports.statistics import wilson
 from gapshift.reports.verdicts import JudgedCell, level_words
-from gapshift.schema import Bundle, Verdict
+from gapshift.schema import Bundle, RunPlan, Verdict
 
 _CHECK = "check its contract's labels and preprocessing"
 _NOT_LEARNT = "trained too little, or on items too hard, to clear chance"
@@ -164,6 +164,14 @@ def headline(run: MeasuredRun, verdict: Verdict, cells: list[JudgedCell]) -> str
     if not run.plan.deployments:
         parts.append("no deployment is named, so only what should change nothing is gated")
     return f"{verdict}: {'; '.join(parts)}."
+
+
+def run_verdict(plan: RunPlan, cells: Iterable[JudgedCell]) -> Verdict:
+    """The worst of what is gated; all items together pass for a run only where it says so."""
+    gated = [cell for cell in cells if cell.measured.gated]
+    verdict = worst(cell.verdict for cell in gated)
+    held_back = verdict == "PASS" and not plan.allow_unlevelled and unlevelled(gated)
+    return "INCONCLUSIVE" if held_back else verdict
 
 
 def unlevelled(cells: Iterable[JudgedCell]) -> list[str]:

@@ -7,7 +7,18 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from gapshift.reports.renderers import deployed, observability, page, power, regimes, sections, services, study, traffic
+from gapshift.reports.renderers import (
+    deployed,
+    observability,
+    page,
+    power,
+    regimes,
+    sections,
+    self_test,
+    services,
+    study,
+    traffic,
+)
 from gapshift.reports.renderers.view import (
     COLUMNS,
     Json,
@@ -80,6 +91,7 @@ def _study(summary: Json) -> dict[str, object]:
             *services.chapters(summary),
             *observability.observed(summary),
             *power.chapters(summary),
+            *self_test.chapters(summary),
         ],
     }
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gapshift.reports.renderers import deployed, observability, power, services, study, traffic
+from gapshift.reports.renderers import deployed, observability, power, self_test, services, study, traffic
 from gapshift.reports.renderers.html import HERE, environment_of
 from gapshift.reports.renderers.page import GateRow, absent_cells, gate_rows, ungated
 from gapshift.reports.renderers.regimes import regime_rows
@@ -80,6 +80,7 @@ def render_markdown(summary: Json) -> str:
             *services.chapters(summary),
             *observability.observed(summary),
             *power.chapters(summary),
+            *self_test.chapters(summary),
         ],
         rows_shown=ROWS_SHOWN,
         page="report.html",

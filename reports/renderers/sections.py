@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gapshift.reports.renderers import self_test
 from gapshift.reports.renderers.page import minus, short_percent, shorten
 from gapshift.reports.renderers.power import facts as power_facts
 from gapshift.reports.renderers.view import (
@@ -290,5 +291,6 @@ def facts(summary: Json) -> list[tuple[str, str]]:
         ("unreadable items", f"{items['unreadable']}" if items.get("unreadable") else ""),
         ("cells", f"{len(answered(cells))} of {len(cells)} ran" if cells else ""),
         *power_facts(summary),
+        *self_test.facts(summary),
     ]
     return [(name, value) for name, value in found if value]

@@ -19,7 +19,7 @@ SUMMARY_KEYS = {
     "schema_version", "verdict", "headline", "reasons", "margin_pp", "alpha", "interval_level", "holm_family",
     "command", "deployments", "strict", "allow_unlevelled", "notes", "tasks", "study", "environments", "items",
     "calibration", "bundles", "cells", "regimes", "contrasts",
-    "observability", "power", "false_alarms", "traffic",
+    "observability", "power", "false_alarms", "self_test", "traffic",
 }  # fmt: skip
 CELL_KEYS = {
     "bundle", "environment", "kind", "gated", "deviations", "status", "reason", "n_by_level", "accuracy",

@@ -17,6 +17,7 @@ from gapshift.cli.shared import (
     environment_options,
     json_option,
     quantiser_source,
+    self_test_option,
     show,
     source,
 )
@@ -51,6 +52,7 @@ from gapshift.errors import UsageError
 @click.option("--cross-check", is_flag=True, help="Run py-irt beside em, whatever the size.")
 @click.option("--strict", is_flag=True, help="Skipped environments and floors decide too.")
 @click.option("--allow-unlevelled", is_flag=True, help="Accept a verdict over all items where levels are unreliable.")
+@self_test_option
 @json_option
 @click.pass_context
 def check(context: click.Context, /, model: Path, out: Path | None, as_json: bool, **options: Any) -> int:
@@ -104,6 +106,7 @@ def _judged(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool
     metavar="PP",
     help="Largest acceptable drop per level (default: the run's).",
 )
+@self_test_option
 @json_option
 @click.pass_context
 def evaluate(

@@ -111,6 +111,16 @@ def calibration_options(command: Command) -> Command:
     return command
 
 
+def self_test_option(command: Command) -> Command:
+    """``--self-test``."""
+    return click.option(
+        "--self-test",
+        is_flag=True,
+        help="Also repeat the reference and every gated environment in RUN/repeats with other threads, item orders and "
+        "batch sizes (up to 11 times the gated cells), and say what the verdict would have been of each repeat.",
+    )(command)
+
+
 def quantiser_source(options: dict[str, Any]) -> DataSource | None:
     """Takes what ``calibration_options`` gave out of a command's options."""
     data, split = options.pop("calibration_data"), options.pop("calibration_split")

@@ -26,6 +26,7 @@ from gapshift.flows.levels import (
     write_rated,
 )
 from gapshift.flows.reporting import Reporter, Silent
+from gapshift.flows.self_test import refuse_sequential, repeat_gated
 from gapshift.flows.splitting import TEST
 from gapshift.schema import (
     CALIBRATED_FORMATS,
@@ -49,7 +50,7 @@ _MOST_NAMES = 8
 class CheckRequest:
     """What to check. ``environments`` names deployments, which are gated; with neither
     names nor ``groups`` the whole catalog runs and only its equivalent entries are gated.
-    ``budget`` and ``sequential``: see ``RunPlan``."""
+    ``budget`` and ``sequential``: see ``RunPlan``. ``self_test`` repeats what is gated."""
 
     model: Path
     data: DataSource
@@ -69,6 +70,7 @@ class CheckRequest:
     debug: bool = False
     budget: int | None = None
     sequential: bool = False
+    self_test: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.margin_pp < 100:
@@ -77,6 +79,7 @@ class CheckRequest:
             raise SettingsError(
                 f"The budget is {self.budget} items; give 1 or more, or leave it out to judge them all."
             )
+        refuse_sequential(self.self_test, self.sequential)
 
 
 def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -123,7 +126,10 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         workspace.refuse_other_command("check")
         write_rated(workspace.items_path, rated.with_roles(roles))
         workspace.write_plan(plan)
-        run_cells(workspace, plan, {bundle.task: Sets(judged, calibration)}, reporter, request.debug)
+        sets = {bundle.task: Sets(judged, calibration)}
+        run_cells(workspace, plan, sets, reporter, request.debug)
+        if request.self_test:
+            repeat_gated(workspace, plan, sets, reporter, request.debug)
         return report(workspace, reporter)
 
 

@@ -11,6 +11,7 @@ from gapshift.errors import SettingsError, WorkspaceError
 from gapshift.flows.again import bring, moved_tasks, only, with_items
 from gapshift.flows.judging import Sets, report, run_cells, traffic_names
 from gapshift.flows.reporting import Reporter, Silent
+from gapshift.flows.self_test import refuse_sequential, repeat_gated
 from gapshift.reports.traffic import unknown_name
 from gapshift.schema import DataSource, Environment, RunPlan, takes
 from gapshift.settings import user_traffic, validate
@@ -28,6 +29,7 @@ def evaluate_run(
     margin_pp: float | None = None,
     data: str | None = None,
     calibration_data: DataSource | None = None,
+    self_test: bool = False,
     reporter: Reporter | None = None,
     debug: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -37,7 +39,8 @@ def evaluate_run(
     its own. Without names or groups the run's own plan is repeated. Named environments become the
     deployments, which are gated; with groups alone the run's deployments stay gated, and environments of
     domains that the run has not are left out. ``data`` says where the items lie now, if they moved;
-    ``calibration_data`` is for the static quantiser.
+    ``calibration_data`` is for the static quantiser. ``self_test`` repeats what is gated, for the verdict to be
+    asked of each repeat.
     Raises WorkspaceError for a folder that is no run, or where another run (or another
     plan) would be overwritten; DataError where items are missing; UnknownNameError for a bundle
     or an environment, or a label or group of a traffic mix, that there is not.
@@ -52,11 +55,14 @@ def evaluate_run(
     if len(plan.tasks) < len(old.tasks):
         plan = _without_foreign_mixes(plan, sets)
     _refuse_overwriting(source, target, old, plan)
+    refuse_sequential(self_test, plan.sequential)
     with target.lock():
         if source.root.resolve() != target.root.resolve():
             bring(source, target, plan)
         target.write_plan(plan)
         run_cells(target, plan, sets, reporter, debug)
+        if self_test:
+            repeat_gated(target, plan, sets, reporter, debug)
         return report(target, reporter)
 
 

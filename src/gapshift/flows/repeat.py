@@ -14,13 +14,11 @@ from gapshift.reports.renderers.repeats import render_repeats
 from gapshift.reports.repeats import judge_repeats
 from gapshift.reports.summary import summary_text
 from gapshift.schema import REFERENCE, DataSource, Environment, RunPlan
-from gapshift.schema.repeats import own_settings, repeats_of
+from gapshift.schema.repeats import FOLDER, own_settings, repeats_of
 from gapshift.settings import validate
 from gapshift.workspace import Workspace
 
 COMMAND = "repeat"
-FOLDER = "repeats"
-"""Where the repeats of a run lie, inside its folder, unless another one is given."""
 
 
 def repeat_run(
@@ -56,7 +54,7 @@ def repeat_run(
         bring(source, target, plan)
         target.write_plan(plan)
         run_cells(target, plan, sets, reporter, debug, keep_outputs=True)
-        return _report(target, reporter)
+        return write_repeats(target, reporter)
 
 
 def _plan(old: RunPlan, names: tuple[str, ...], file: Path | None) -> RunPlan:
@@ -79,7 +77,8 @@ def _left_out(base: Environment) -> str:
     return f"{base.name} says itself what {said} would set; not repeated so."
 
 
-def _report(target: Workspace, reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
+def write_repeats(target: Workspace, reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
+    """What a folder's repeats changed, as a summary, and the files that say so by name."""
     reporter.stage("judge")
     summary = judge_repeats(target)
     texts = {"repeats.json": summary_text(summary), **render_repeats(summary)}

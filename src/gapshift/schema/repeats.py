@@ -12,6 +12,8 @@ from gapshift.schema.deployment import Environment, Runtime
 Cause = Literal["repetition", "threads", "order", "batch", "order and batch"]
 GROUP = "repeats"
 """The group of every environment made here."""
+FOLDER = "repeats"
+"""Where the repeats of a run lie, inside its folder, unless another one is given."""
 
 
 class Setting(Frozen):
@@ -47,13 +49,18 @@ _DEFAULTS = {f"runtime.{name}": field.default for name, field in Runtime.model_f
 def repeats_of(environment: Environment) -> tuple[Environment, ...]:
     """The environment once for every setting, named ENVIRONMENT.SETTING; those of ``own_settings`` are left out."""
     own = own_settings(environment)
-    return tuple(_repeat(environment, setting) for setting in SETTINGS if setting not in own)
+    return tuple(repeat_of(environment, setting) for setting in SETTINGS if setting not in own)
 
 
 def own_settings(environment: Environment) -> tuple[Setting, ...]:
     """The settings that say what the environment says anyway: they would repeat another repeat."""
     has = _DEFAULTS | environment.deviations
     return tuple(s for s in SETTINGS if any(has[key] == value for key, value in s.deviations.items()))
+
+
+def fixed(environment: Environment, setting: Setting) -> bool:
+    """Whether the environment itself says what the setting would change: with it, it would be another environment."""
+    return bool(environment.deviations.keys() & setting.deviations.keys())
 
 
 def repeated(environment: Environment) -> tuple[str, Setting] | None:
@@ -64,7 +71,8 @@ def repeated(environment: Environment) -> tuple[str, Setting] | None:
     return base, _BY_NAME[name]
 
 
-def _repeat(environment: Environment, setting: Setting) -> Environment:
+def repeat_of(environment: Environment, setting: Setting) -> Environment:
+    """The environment under one setting."""
     changes = ", ".join(f"{key} = {value}" for key, value in setting.deviations.items()) or "nothing changed"
     return environment.model_copy(
         update={
