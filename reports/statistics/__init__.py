@@ -26,6 +26,7 @@ from gapshift.reports.statistics.gate_power import (
     score_statistics,
 )
 from gapshift.reports.statistics.multiple import benjamini_hochberg, holm
+from gapshift.reports.statistics.ordering import Swapped, swapped_share
 from gapshift.reports.statistics.paired import (
     mcnemar_midp,
     score_test,
@@ -51,6 +52,7 @@ __all__ = [
     "Decision",
     "Estimate",
     "SequentialRule",
+    "Swapped",
     "Watch",
     "ability",
     "ability_shift",
@@ -93,6 +95,7 @@ __all__ = [
     "smooth_ece_difference",
     "stratified_drop",
     "stratified_mean",
+    "swapped_share",
     "tango_interval",
     "two_sided_z",
     "wilson",
