@@ -124,13 +124,13 @@ def why_not(provider: str) -> str | None:
     if provider in _UNTRIED:
         return _UNTRIED[provider]
     try:
-        session = _library().InferenceSession(_identity(), providers=[provider], enable_fallback=0)
+        session = _library().InferenceSession(identity(), providers=[provider], enable_fallback=0)
     except Exception:  # noqa: BLE001  whatever a provider's library raises: it does not start
         return "no device or its libraries are missing"
     return None if provider in session.get_providers() else "no device"
 
 
-def _identity() -> bytes:
+def identity() -> bytes:
     """The smallest model that a session can be made of."""
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", value[:1], value[1:])
