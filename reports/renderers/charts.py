@@ -1,4 +1,4 @@
-"""Inline SVG charts of the regimes. Colours come from the page's CSS, so they follow light and dark.
+"""Inline SVG charts of the regimes, and what charts are drawn with. Colours are CSS, so they follow light and dark.
 
 Series differ by marker shape and label as well as by colour.
 """
@@ -71,20 +71,23 @@ def spread(values: Iterable[float], start: float, end: float) -> Axis:
     return Axis(low - pad if low < 0 else low, high + pad, start, end)
 
 
-def _svg(width: float, height: float, title: str, body: Iterable[str]) -> Markup:
+def svg(width: float, height: float, title: str, body: Iterable[str]) -> Markup:
+    """A drawing of this size in pixels, with its title for those who cannot see it."""
     return Markup(
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" role="img" '
         f'aria-label="{escape(title)}"><title>{escape(title)}</title>{"".join(body)}</svg>'
     )
 
 
-def _text(x: float, y: float, text: object, css: str = "", anchor: str = "") -> str:
+def text(x: float, y: float, words: object, css: str = "", anchor: str = "") -> str:
+    """Escaped words at a place."""
     kind = f' class="{css}"' if css else ""
     where = f' text-anchor="{anchor}"' if anchor else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}"{kind}{where}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}"{kind}{where}>{escape(words)}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, css: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, css: str) -> str:
+    """A straight line between two places."""
     return f'<path class="{css}" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
 
 
@@ -95,18 +98,18 @@ def accuracy_chart(series: Sequence[Series], title: str) -> Markup:
     inner = left + 16
     step = (width - inner - right - 12) / (len(LEVEL_KEYS) - 1)
     body = [
-        _line(left, y(t), width - right, y(t), "grid") + _text(left - 8, y(t) + 4, f"{t:.0f}", "", "end")
+        line(left, y(t), width - right, y(t), "grid") + text(left - 8, y(t) + 4, f"{t:.0f}", "", "end")
         for t in y.ticks()
     ]
-    body += [_text(inner + i * step, height - bottom + 18, key, "", "middle") for i, key in enumerate(LEVEL_KEYS)]
+    body += [text(inner + i * step, height - bottom + 18, key, "", "middle") for i, key in enumerate(LEVEL_KEYS)]
     body.append(
-        _text((left + width - right) / 2, height - 4, "level (1 easy to 5 hard) · accuracy in %", "dim", "middle")
+        text((left + width - right) / 2, height - 4, "level (1 easy to 5 hard) · accuracy in %", "dim", "middle")
     )
     for place, one in enumerate(series):
         first = inner + (place - (len(series) - 1) / 2) * 5
         body.append(_series_line(place, one, [first + i * step for i in range(len(LEVEL_KEYS))], y))
     body += _end_labels(series, y, width - right + 22)
-    return _svg(width, height, title, body)
+    return svg(width, height, title, body)
 
 
 def _series_line(place: int, one: Series, xs: Sequence[float], y: Axis) -> str:
@@ -115,7 +118,7 @@ def _series_line(place: int, one: Series, xs: Sequence[float], y: Axis) -> str:
     body = [f'<path class="curve" d="M{path}"/>'] if points else []
     for px, value in points:
         if value.low is not None and value.high is not None:
-            body.append(_line(px, y(value.low), px, y(value.high), "whisker"))
+            body.append(line(px, y(value.low), px, y(value.high), "whisker"))
         body.append(_MARKERS[place % len(_MARKERS)](px, y(value.estimate)))
     return f'<g class="s{place % len(_MARKERS)}">{"".join(body)}</g>'
 
@@ -127,7 +130,7 @@ def _end_labels(series: Sequence[Series], y: Axis, x: float) -> list[str]:
     for value, place in sorted(last, reverse=True):
         free = max(y(value), free + 17)
         marker = _MARKERS[place % len(_MARKERS)](x, free)
-        body.append(f'<g class="s{place % len(_MARKERS)}">{marker}</g>' + _text(x + 11, free + 4, series[place].label))
+        body.append(f'<g class="s{place % len(_MARKERS)}">{marker}</g>' + text(x + 11, free + 4, series[place].label))
     return body
 
 
@@ -142,16 +145,15 @@ def width_chart(series: Sequence[Series], sizes: Sequence[float], per: str, titl
     y = spread(ends, height - bottom, top)
     x = Axis(math.log2(sizes[0]), math.log2(sizes[-1]), left + 28, width - right - 28)
     body = [
-        _line(left, y(t), width - right, y(t), "grid") + _text(left - 8, y(t) + 4, f"{t:g}", "", "end")
-        for t in y.ticks()
+        line(left, y(t), width - right, y(t), "grid") + text(left - 8, y(t) + 4, f"{t:g}", "", "end") for t in y.ticks()
     ]
-    body += [_text(x(math.log2(size)), height - bottom + 18, _short(size), "", "middle") for size in sizes]
-    body.append(_text((left + width - right) / 2, height - 4, f"{per} (log scale) · G1 in pp", "dim", "middle"))
+    body += [text(x(math.log2(size)), height - bottom + 18, _short(size), "", "middle") for size in sizes]
+    body.append(text((left + width - right) / 2, height - 4, f"{per} (log scale) · G1 in pp", "dim", "middle"))
     for place, one in enumerate(series):
         aside = (place - (len(series) - 1) / 2) * 5
         body.append(_series_line(place, one, [x(math.log2(size)) + aside for size in sizes], y))
     body += _end_labels(series, y, width - right + 22)
-    return _svg(width, height, title, body)
+    return svg(width, height, title, body)
 
 
 def _short(size: float) -> str:
@@ -169,16 +171,16 @@ def gap_chart(gaps: Sequence[Gap], title: str) -> Markup:
     x = spread(ends, left, width - 16)
     height = row * len(gaps) + 44
     body = [
-        _line(x(t), 6, x(t), height - 38, "grid") + _text(x(t), height - 22, f"{t:g}", "", "middle") for t in x.ticks()
+        line(x(t), 6, x(t), height - 38, "grid") + text(x(t), height - 22, f"{t:g}", "", "middle") for t in x.ticks()
     ]
-    body.append(_text((left + width) / 2, height - 4, "G1 in pp · band: range in the study", "dim", "middle"))
+    body.append(text((left + width) / 2, height - 4, "G1 in pp · band: range in the study", "dim", "middle"))
     for place, gap in enumerate(gaps):
         body.append(_gap_row(place, gap, x, row * place + row / 2 + 6))
-    return _svg(width, height, title, body)
+    return svg(width, height, title, body)
 
 
 def _gap_row(place: int, gap: Gap, x: Axis, y: float) -> str:
-    body = [_text(x.start - 12, y + 4, gap.label, "", "end")]
+    body = [text(x.start - 12, y + 4, gap.label, "", "end")]
     if gap.study:
         low, high = gap.study
         body.append(
@@ -186,7 +188,7 @@ def _gap_row(place: int, gap: Gap, x: Axis, y: float) -> str:
         )
     dot = _MARKERS[place % len(_MARKERS)](x(gap.g1.estimate), y)
     if gap.g1.low is not None and gap.g1.high is not None:
-        dot = _line(x(gap.g1.low), y, x(gap.g1.high), y, "whisker") + dot
+        dot = line(x(gap.g1.low), y, x(gap.g1.high), y, "whisker") + dot
     body.append(f'<g class="s{place % len(_MARKERS)}">{dot}</g>')
     return "".join(body)
 
@@ -203,14 +205,12 @@ def shift_chart(gaps: Sequence[Gap], title: str) -> Markup:
     height = 34 + row * len(names) + 44
     width = left + len(gaps) * (panel + space)
     ys = {name: 34 + row * i + row / 2 for i, name in enumerate(names)}
-    body = [
-        _text(left - 12, y + 4, name, "", "end") + _line(left, y, width - space, y, "grid") for name, y in ys.items()
-    ]
+    body = [text(left - 12, y + 4, name, "", "end") + line(left, y, width - space, y, "grid") for name, y in ys.items()]
     for place, gap in enumerate(gaps):
         start = left + place * (panel + space)
         body.append(_shift_panel(place, gap, _window(gap, reach, start + 8, start + panel - 8), ys, height - 44))
     body.append(
-        _text(
+        text(
             (left + width) / 2,
             height - 4,
             "G1 in pp · line: in the reference · marker: in the environment",
@@ -218,7 +218,7 @@ def shift_chart(gaps: Sequence[Gap], title: str) -> Markup:
             "middle",
         )
     )
-    return _svg(width, height, title, body)
+    return svg(width, height, title, body)
 
 
 def _places(gap: Gap) -> list[float]:
@@ -233,11 +233,11 @@ def _window(gap: Gap, reach: float, start: float, end: float) -> Axis:
 def _shift_panel(place: int, gap: Gap, x: Axis, ys: dict[str, float], foot: float) -> str:
     css = f"s{place % len(_MARKERS)}"
     home = x(gap.g1.estimate)
-    body = [_text((x.start + x.end) / 2, 14, f"{gap.label}: {fixed(gap.g1.estimate)} pp", "strong", "middle")]
-    body += [_line(x(t), 26, x(t), foot, "grid") + _text(x(t), foot + 18, f"{t:g}", "", "middle") for t in x.ticks(4)]
-    marks = [_line(home, 26, home, foot, "home")]
+    body = [text((x.start + x.end) / 2, 14, f"{gap.label}: {fixed(gap.g1.estimate)} pp", "strong", "middle")]
+    body += [line(x(t), 26, x(t), foot, "grid") + text(x(t), foot + 18, f"{t:g}", "", "middle") for t in x.ticks(4)]
+    marks = [line(home, 26, home, foot, "home")]
     for name, value in gap.environments:
         marks.append(
-            _line(home, ys[name], x(value), ys[name], "stem") + _MARKERS[place % len(_MARKERS)](x(value), ys[name])
+            line(home, ys[name], x(value), ys[name], "stem") + _MARKERS[place % len(_MARKERS)](x(value), ys[name])
         )
     return "".join(body) + f'<g class="{css}">{"".join(marks)}</g>'

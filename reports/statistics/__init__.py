@@ -43,11 +43,13 @@ from gapshift.reports.statistics.sequential import (
     log_e_process,
     log_e_values,
 )
+from gapshift.reports.statistics.shapley import MOST_PLAYERS, mean_difference, shapley_values
 from gapshift.reports.statistics.slope import loss_slope
 from gapshift.reports.statistics.smooth import smooth_ece, smooth_ece_difference
 from gapshift.reports.statistics.weighted import clustered_drop, even_groups_drop, stratified_drop
 
 __all__ = [
+    "MOST_PLAYERS",
     "Clustering",
     "Decision",
     "Estimate",
@@ -83,6 +85,7 @@ __all__ = [
     "loss_slope",
     "margin_for_zero",
     "mcnemar_midp",
+    "mean_difference",
     "mover_difference",
     "mover_mean",
     "over_seeds_and_items",
@@ -91,6 +94,7 @@ __all__ = [
     "predicted_drop",
     "score_statistics",
     "score_test",
+    "shapley_values",
     "smooth_ece",
     "smooth_ece_difference",
     "stratified_drop",

@@ -13,6 +13,7 @@ import click
 
 import gapshift
 from gapshift.cli.catalog import contract, doctor, envs
+from gapshift.cli.explaining import explain
 from gapshift.cli.judging import check, evaluate, report
 from gapshift.cli.observing import observe
 from gapshift.cli.planning import plan
@@ -39,6 +40,7 @@ for _command in (
     export,
     evaluate,
     repeat,
+    explain,
     report,
     plan,
     observe,
