@@ -82,7 +82,7 @@ def redraw_run(
     if not groups:
         return None
     sizes = [of_band(items, group.band) or group.n for group in groups]
-    columns = columns_to_judge(gated, groups, sizes, rule.margin)
+    columns = columns_to_judge(gated, groups, sizes, rule)
     codes = [
         band_codes(columns, redraw(groups, sizes, drop, repeats, seed), rule, family) for drop in (0.0, rule.margin)
     ]

@@ -19,13 +19,14 @@ from gapshift.reports.counts import Counts
 from gapshift.reports.floor import at_floor, chance, safe_by_churn
 from gapshift.reports.order import worst
 from gapshift.reports.statistics import (
+    Clustering,
     Estimate,
     clustered_interval,
-    clustered_test,
+    clustered_margin_test,
     holm,
     items_for_zero,
     items_to_decide,
-    score_test,
+    margin_test,
     tango_interval,
 )
 from gapshift.schema import Verdict
@@ -78,13 +79,13 @@ def holm_adjusted(p: Mapping[Key, float], family: int) -> dict[Key, float]:
 
 
 def fail_p(counts: Counts, rule: Rule) -> float | None:
-    """One-sided p of H0 "drop <= margin" (score test at the margin); None without items."""
+    """One-sided p of H0 "drop <= margin" (``margin_test``); None without items."""
     b, c, n, found = counts.lost, counts.gained, counts.n, counts.clustering
     if not n:
         return None
     if found is None:
-        return score_test(b, c, n, rule.margin)
-    return clustered_test(b, c, n, found.clusters, found.drop, rule.margin)
+        return margin_test(b, c, n, rule.margin, rule.alpha)
+    return clustered_margin_test(b, c, n, found.clusters, found.drop, rule.margin, rule.alpha)
 
 
 def items_needed(counts: Counts, rule: Rule, family: int) -> int | None:
@@ -95,16 +96,16 @@ def items_needed(counts: Counts, rule: Rule, family: int) -> int | None:
     b, c, family = counts.lost, counts.gained, max(1, family)
     needed = items_to_decide(b, c, counts.n, rule.margin, rule.level, alpha=rule.alpha, family=family)
     tail = (1 - rule.level) / 2 if b - c < rule.margin * counts.n else rule.alpha / family
-    return needed and _clustered(needed, counts, tail)
+    return needed and _clustered(needed, counts.clustering, tail)
 
 
-def least_items(counts: Counts, rule: Rule) -> int:
+def least_items(clusters: Clustering | None, rule: Rule) -> int:
     """The least number of items, in groups like these, that passes when nothing changes."""
-    return _clustered(items_for_zero(rule.margin, rule.level), counts, (1 - rule.level) / 2)
+    return _clustered(items_for_zero(rule.margin, rule.level), clusters, (1 - rule.level) / 2)
 
 
-def _clustered(items: int, counts: Counts, tail: float) -> int:
-    return math.ceil(items * counts.clustering.inflation(tail)) if counts.clustering else items
+def _clustered(items: int, clusters: Clustering | None, tail: float) -> int:
+    return math.ceil(items * clusters.inflation(tail)) if clusters else items
 
 
 def judge_band(counts: Counts, equivalent: bool, p_adjusted: float | None, rule: Rule, family: int) -> BandVerdict:
@@ -121,7 +122,7 @@ def judge_band(counts: Counts, equivalent: bool, p_adjusted: float | None, rule:
     drop = describe_drop(interval, rule, counts)
     if p_adjusted is not None and p_adjusted < rule.alpha:
         return BandVerdict("FAIL", f"{drop}; Holm-adjusted p = {p_adjusted:.2g}")
-    too_few = counts.n < least_items(counts, rule) and interval.high >= rule.margin
+    too_few = counts.n < least_items(counts.clustering, rule) and interval.high >= rule.margin
     if at_floor(counts, rule.margin) and not too_few:
         return _judge_floor(counts, rule)
     if interval.high < rule.margin:

@@ -21,16 +21,16 @@ from gapshift.reports.cells import Json
 from gapshift.reports.counts import Counts
 from gapshift.reports.false_alarms import Redrawn, of_band, rate
 from gapshift.reports.floor import at_floor
-from gapshift.reports.gate import Band, Rule
+from gapshift.reports.gate import Band, Rule, least_items
 from gapshift.reports.load import ALL_LEVELS
 from gapshift.reports.planned import MeasuredCell, MeasuredRun
 from gapshift.reports.redrawn_gate import PASS
 from gapshift.reports.statistics import (
+    Clustering,
     certifiable_margin,
     detectable_drop,
     fail_probability,
     items_for,
-    items_for_zero,
     margin_for_zero,
     pass_probability,
 )
@@ -56,12 +56,30 @@ class Question:
 
 @dataclass(frozen=True)
 class GatedLevel:
-    """One gated cell at one level or band: pairs, and the share of them that goes from right to wrong or back."""
+    """One gated cell at one level or band: pairs, and the share of them that goes from right to wrong or back.
+
+    ``clusters`` is the clustering of ``of`` pairs, where they come in groups; more of them come in more such groups.
+    """
 
     name: str
     n: int
     churn: float
     equivalent: bool = False
+    clusters: Clustering | None = None
+    of: int = 1
+
+    def clustering(self, n: int) -> Clustering | None:
+        """That of ``n`` pairs."""
+        return self.clusters and self.clusters.grown(n / self.of)
+
+    def least(self, rule: Rule) -> int:
+        """The fewest pairs that pass where nothing changes."""
+        return least_items(self.clustering(self.n), rule)
+
+    def least_margin(self, level: float) -> float:
+        """The margin (a share) up to which these pairs certify nothing."""
+        found = self.clustering(self.n)
+        return margin_for_zero(self.n / found.inflation((1 - level) / 2) if found else self.n, level)
 
     def changes(self, drop: float) -> float:
         """P(some prediction changes) at a drop, which alone fails an equivalent; 0 of a cell that may change."""
@@ -100,8 +118,11 @@ class Level:
 
     def passes(self, margin: float, level: float, n: int | None = None) -> float:
         """P(all cells pass) with nothing wrong, changes in one cell being unrelated to those in another."""
-        alike = Counter((n or cell.n, cell.churn) for cell in self.cells)
-        return math.prod(pass_probability(*each, margin, 0.0, level) ** count for each, count in alike.items())
+        alike = Counter((n or cell.n, cell.churn, cell.clustering(n or cell.n)) for cell in self.cells)
+        return math.prod(
+            pass_probability(size, churn, margin, 0.0, level, clusters) ** count
+            for (size, churn, clusters), count in alike.items()
+        )
 
 
 def level_json(level: Level, question: Question, share: float) -> Json:
@@ -110,27 +131,27 @@ def level_json(level: Level, question: Question, share: float) -> Json:
     if not level.cells:
         names = ("churn", "most", "pass", "detectable_drop_pp", "margin_pp", "least_margin_pp", "items_needed")
         return row | dict.fromkeys(names)
-    rule, most, n = question.rule, level.most, level.n or 0
+    rule, most = question.rule, level.most
     return row | {
         "churn": most.churn,
         "most": most.name if most.churn else "",
         "pass": {"estimate": (exact := level.passes(rule.margin, rule.level)), "low": exact, "high": exact},
         "detectable_drop_pp": _detectable(most, question),
         "margin_pp": _points(certifiable_margin(lambda margin: level.passes(margin, rule.level), share)),
-        "least_margin_pp": 100 * margin_for_zero(n, rule.level),
+        "least_margin_pp": 100 * max(cell.least_margin(rule.level) for cell in level.cells),
         "items_needed": level.needed(question, share),
     }
 
 
 def _detectable(cell: GatedLevel, question: Question) -> Json:
-    rule = question.rule
+    rule, n, clusters = question.rule, cell.n, cell.clustering(cell.n)
 
     def fails(drop: float) -> float:
-        by_drop = fail_probability(cell.n, cell.churn, rule.margin, drop, rule.alpha, question.family)
+        by_drop = fail_probability(n, cell.churn, rule.margin, drop, rule.alpha, question.family, clusters)
         return max(cell.changes(drop), by_drop)
 
     def not_passes(drop: float) -> float:
-        return max(cell.changes(drop), 1 - pass_probability(cell.n, cell.churn, rule.margin, drop, rule.level))
+        return max(cell.changes(drop), 1 - pass_probability(n, cell.churn, rule.margin, drop, rule.level, clusters))
 
     return {
         "fail": _points(detectable_drop(fails, question.detection)),
@@ -164,18 +185,19 @@ def _plan(levels: Sequence[Level], question: Question, passes: Mapping[str, floa
 
 def refusal(levels: Iterable[Level], rule: Rule) -> str:
     """Why these items cannot certify the margin even where no answer changes, and what can; empty where they can."""
-    least = items_for_zero(rule.margin, rule.level)
     planned = list(levels)
-    short = [level for level in planned if (level.n or 0) < least]
+    short = [level for level in planned if any(cell.n < cell.least(rule) for cell in level.cells)]
     if not short:
         return ""
-    n = min(level.n or 0 for level in short)
+    cells = [cell for level in short for cell in level.cells]
+    least, n = max(cell.least(rule) for cell in cells), min(cell.n for cell in cells)
     alike = len({level.n for level in short}) == 1 and len(short) == len(planned)
     sizes = f"{n} a level" if alike else _named(short)
+    grouped = " in groups like these" if any(cell.clusters for cell in cells) else ""
     return (
         f"A margin of {100 * rule.margin:g} pp cannot be certified with so few items: even where no answer changes it "
-        f"takes {least}, and there are {sizes}. Plan {least} or more, or a margin above "
-        f"{math.ceil(1e4 * margin_for_zero(n, rule.level)) / 100:g} pp."
+        f"takes {least}{grouped}, and there are {sizes}. Plan {least} or more, or a margin above "
+        f"{math.ceil(1e4 * max(cell.least_margin(rule.level) for cell in cells)) / 100:g} pp."
     )
 
 
@@ -257,6 +279,8 @@ def _level(
             of_band(items, band) or counts.n,
             (counts.lost + counts.gained) / counts.n if counts.n else 0.0,
             cell.equivalent,
+            counts.clustering,
+            counts.n,
         )
         for (cell, counts), skip in zip(each, np.logical_or(floor, unsteady), strict=True)
         if not skip

@@ -7,6 +7,7 @@ from gapshift.reports.statistics.calibration import debiased_ece, ece_difference
 from gapshift.reports.statistics.clusters import (
     Clustering,
     clustered_interval,
+    clustered_margin_test,
     clustered_share,
     clustered_test,
     clustering,
@@ -23,8 +24,8 @@ from gapshift.reports.statistics.gate_power import (
     items_for,
     margin_for_zero,
     pass_probability,
-    score_statistics,
 )
+from gapshift.reports.statistics.margin import exact_tail, margin_test, mended, score_statistics
 from gapshift.reports.statistics.multiple import benjamini_hochberg, holm
 from gapshift.reports.statistics.ordering import Swapped, swapped_share
 from gapshift.reports.statistics.paired import (
@@ -63,6 +64,7 @@ __all__ = [
     "clopper_pearson",
     "clustered_drop",
     "clustered_interval",
+    "clustered_margin_test",
     "clustered_share",
     "clustered_test",
     "clustering",
@@ -74,6 +76,7 @@ __all__ = [
     "ece_difference",
     "effective_clusters",
     "even_groups_drop",
+    "exact_tail",
     "fail_probability",
     "first_decision",
     "holm",
@@ -84,8 +87,10 @@ __all__ = [
     "log_e_values",
     "loss_slope",
     "margin_for_zero",
+    "margin_test",
     "mcnemar_midp",
     "mean_difference",
+    "mended",
     "mover_difference",
     "mover_mean",
     "over_seeds_and_items",

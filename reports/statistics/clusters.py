@@ -14,7 +14,7 @@ item it is 1, and everything here is as for independent items.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from gapshift.reports.statistics.base import Estimate, checked_level, unknown
+from gapshift.reports.statistics.margin import mended
 from gapshift.reports.statistics.paired import score_statistic, tango_interval
 from gapshift.reports.statistics.proportions import clopper_pearson
 
@@ -47,6 +48,18 @@ class Clustering:
         1.595
         """
         return _inflation(self.clusters, self.drop, tail)
+
+    def quantile(self, tail: float) -> float:
+        """Student's quantile of a one-sided ``tail``, which the score of n / effect pairs is held to."""
+        return float(student.isf(tail, self.clusters - 1))
+
+    def grown(self, factor: float) -> Clustering:
+        """That of so many times the items in groups of the same sizes, as if there were always enough groups.
+
+        >>> Clustering(clusters=40, drop=1.5, churn=1.2).grown(0.5)
+        Clustering(clusters=20.0, drop=1.5, churn=1.2)
+        """
+        return replace(self, clusters=max(float(LEAST_CLUSTERS), self.clusters * factor))
 
 
 def clustering(difference: NDArray[Any], changed: NDArray[Any], clusters: NDArray[Any]) -> Clustering | None:
@@ -135,7 +148,20 @@ def clustered_test(b: int, c: int, n: int, clusters: float, effect: float, margi
     return float(student.sf(score, clusters - 1))
 
 
-def clustered_share(k: int, n: int, clusters: float, effect: float, level: float = 0.95) -> Estimate:
+def clustered_margin_test(
+    b: int, c: int, n: int, clusters: float, effect: float, margin: float, alpha: float = 0.05
+) -> float:
+    """``margin_test`` for items in clusters: the larger of ``clustered_test`` and, where that is below ``alpha``, the
+    exact tail at the effective number of pairs. ``n = 0`` gives 1.
+
+    >>> round(clustered_margin_test(30, 2, 600, 60, 2.0, 0.02), 3)
+    0.017
+    """
+    p = clustered_test(b, c, n, clusters, effect, margin)
+    return mended(p, b / effect, c / effect, n / effect, margin, alpha)
+
+
+def clustered_share(k: float, n: int, clusters: float, effect: float, level: float = 0.95) -> Estimate:
     """Clopper & Pearson's interval of a share k / n of items in clusters (Korn & Graubard 1998).
 
     >>> round(clustered_share(0, 600, 60, 1.5).high, 4), round(clopper_pearson(0, 600).high, 4)

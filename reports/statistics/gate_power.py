@@ -3,6 +3,7 @@
 ``n`` pairs, of which a share ``churn`` is answered right on one side and wrong on the other, at a true
 paired drop: P(lost) = (churn + drop) / 2 and P(gained) = (churn - drop) / 2. A drop above the churn takes
 as much churn as it needs. Shares are fractions; a churn of predictions that stay wrong decides nothing here.
+Items in clusters count as n / design effect independent ones (``clusters``), held to Student's quantiles.
 """
 
 from __future__ import annotations
@@ -10,38 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import bdtr, bdtrc, gammaln, xlog1py, xlogy
+from scipy.special import bdtr, bdtrc
 from scipy.stats import norm
 
 from gapshift.reports.statistics.base import two_sided_z
+from gapshift.reports.statistics.clusters import Clustering
+from gapshift.reports.statistics.margin import Floats, binomial, exact_tail, first_at_least, score_statistics
 
 ITEM_LIMIT = 10_000_000
-_TAIL = 9.0
-"""Standard deviations (and as many counts) beyond which a binomial holds less than 1e-12."""
 _STEPS = 40
 _PRECISION = 1e-4
 """A drop or margin is found to a hundredth of a percentage point."""
-
-Floats = NDArray[np.float64]
-
-
-def score_statistics(b: NDArray[Any], c: NDArray[Any], n: NDArray[Any] | float, margin: float) -> Floats:
-    """``score_statistic`` of many tables at once: Tango's standardised score at a margin above 0, any shapes; n > 0.
-
-    >>> score_statistics(np.array([0]), np.array([0]), 98.0, 0.02).round(6).tolist()
-    [-1.414214]
-    """
-    lost, gained = np.asarray(b, dtype=np.float64), np.asarray(c, dtype=np.float64)
-    linear = (2 * n - lost + gained) * margin - lost - gained
-    constant = -gained * margin * (1 - margin)
-    root = np.sqrt(np.maximum(0.0, linear * linear - 8 * n * constant))
-    small = np.divide(-2 * constant, linear + root, out=np.zeros_like(root), where=linear > 0)
-    q = np.where(linear > 0, small, (root - linear) / (4 * n))
-    return np.asarray((lost - gained - n * margin) / np.sqrt(n * (2 * q + margin * (1 - margin))))
+_BLOCK = 64
+_SINGLY = 256
+"""From so many gained pairs on the exact tail moves the edge of a whole block alike."""
 
 
 def discordance(churn: float, drop: float) -> tuple[float, float]:
@@ -59,7 +44,9 @@ def discordance(churn: float, drop: float) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=65536)
-def pass_probability(n: int, churn: float, margin: float, drop: float = 0.0, level: float = 0.95) -> float:
+def pass_probability(
+    n: int, churn: float, margin: float, drop: float = 0.0, level: float = 0.95, clusters: Clustering | None = None
+) -> float:
     """P(the upper end of Tango's interval of coverage ``level`` is below the margin).
 
     Exact: the sum over the discordant pairs' two binomials. Raises ValueError for impossible arguments.
@@ -67,54 +54,87 @@ def pass_probability(n: int, churn: float, margin: float, drop: float = 0.0, lev
     >>> round(pass_probability(600, 0.03, 0.02), 2), pass_probability(188, 0.0, 0.02)
     (0.73, 0.0)
     """
-    return _share_below(n, churn, margin, drop, -two_sided_z(level), upper=False)
+    lost, gained = _checked(n, margin, churn, drop)
+    if n == 0:
+        return 0.0
+    pairs = n / (clusters.drop if clusters else 1.0)
+    threshold = clusters.quantile((1 - level) / 2) if clusters else two_sided_z(level)
+    total = lost + gained
+    d, weight = binomial(math.floor(pairs), total)
+    edge = _largest_below(d, pairs, margin, -threshold)
+    accepted = bdtr(np.maximum(edge, 0), d.astype(np.int64), lost / total if total else 0.5)
+    return min(1.0, float(np.sum(weight * np.where(edge < 0, 0.0, accepted))))
 
 
 @lru_cache(maxsize=65536)
-def fail_probability(n: int, churn: float, margin: float, drop: float, alpha: float = 0.05, family: int = 1) -> float:
-    """P(the score test of "drop <= margin" gives p < alpha / family, the strictest step of Holm's).
+def fail_probability(
+    n: int,
+    churn: float,
+    margin: float,
+    drop: float,
+    alpha: float = 0.05,
+    family: int = 1,
+    clusters: Clustering | None = None,
+) -> float:
+    """P(``margin_test`` of "drop <= margin" gives p < alpha / family, the strictest step of Holm's).
 
     >>> fail_probability(600, 0.03, 0.02, 0.08) > 0.99, fail_probability(600, 0.03, 0.02, 0.0) < 1e-4
     (True, True)
     """
+    lost, gained = _checked(n, margin, churn, drop)
     if not 0 < alpha < 1 or family < 1:
         raise ValueError(f"alpha is {alpha!r} and family {family}; valid: alpha between 0 and 1, 1 or more tests")
-    return _share_below(n, churn, margin, drop, float(norm.isf(alpha / family)), upper=True)
+    if n == 0:
+        return 0.0
+    pairs = n / (clusters.drop if clusters else 1.0)
+    won, weight = binomial(math.floor(pairs), gained)
+    least = _failing(won, pairs, margin, alpha / family, clusters)
+    rest = math.floor(pairs) - won
+    beyond = bdtrc(np.maximum(least - 1, 0), rest.astype(np.int64), min(1.0, lost / (1 - gained)))
+    return min(1.0, float(np.sum(weight * np.where(least > rest, 0.0, beyond))))
 
 
-def _share_below(n: int, churn: float, margin: float, drop: float, threshold: float, upper: bool) -> float:
-    """P(score < threshold), or with ``upper`` that of being above it."""
+def _checked(n: int, margin: float, churn: float, drop: float) -> tuple[float, float]:
+    """P(lost) and P(gained) of a pair."""
     if n < 0:
         raise ValueError(f"n is {n}; valid: 0 or more items")
     if not 0 < margin < 1:
         raise ValueError(f"margin is {margin!r}; valid: a share between 0 and 1 (2 pp is 0.02)")
-    lost, gained = discordance(churn, drop)
-    if n == 0:
-        return 0.0
-    total = lost + gained
-    d, weight = _discordant(n, total)
-    edge = _largest_below(d, n, margin, threshold)
-    share = lost / total if total else 0.5
-    accepted = bdtrc if upper else bdtr
-    found = accepted(np.maximum(edge, 0), d.astype(np.int64), share)
-    return min(1.0, float(np.sum(weight * np.where(edge < 0, float(upper), found))))
+    return discordance(churn, drop)
 
 
-def _discordant(n: int, share: float) -> tuple[Floats, Floats]:
-    """The numbers of discordant pairs that matter and their binomial probabilities."""
-    mean, sd = n * share, math.sqrt(n * share * (1 - share))
-    reach = _TAIL * sd + _TAIL
-    d = np.arange(max(0, math.floor(mean - reach)), min(n, math.ceil(mean + reach)) + 1, dtype=np.float64)
-    log = gammaln(n + 1) - gammaln(d + 1) - gammaln(n - d + 1) + xlogy(d, share) + xlog1py(n - d, -share)
-    return d, np.exp(log)
+def _failing(gained: Floats, pairs: float, margin: float, tail: float, clusters: Clustering | None) -> Floats:
+    """For each number of gained pairs (consecutive) the fewest lost ones that fail at ``tail``."""
+    first, last = (int(edge) // _BLOCK for edge in (gained[0], gained[-1]))
+    found = np.concatenate([_failing_block(k, pairs, margin, tail, clusters) for k in range(first, last + 1)])
+    return found[int(gained[0]) - first * _BLOCK :][: len(gained)]
 
 
-def _largest_below(d: Floats, n: int, margin: float, threshold: float) -> Floats:
+@lru_cache(maxsize=4096)
+def _failing_block(block: int, pairs: float, margin: float, tail: float, clusters: Clustering | None) -> Floats:
+    """By the score test, and as many more as the exact tail asks for."""
+    gained = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.float64)
+    threshold = clusters.quantile(tail) if clusters else float(norm.isf(tail))
+    least = first_at_least(threshold, gained, pairs, margin)
+    asked = gained if gained[0] < _SINGLY else gained[:1]
+    more = [_more(b, c, pairs, margin, tail) for b, c in zip(least.tolist(), asked.tolist(), strict=False)]
+    return np.asarray(least + np.array(more), dtype=np.float64)
+
+
+def _more(lost: float, gained: float, pairs: float, margin: float, tail: float) -> float:
+    """How many more have to be lost until the exact tail is below ``tail`` as well."""
+    more = 0.0
+    while lost + more + gained <= pairs and exact_tail(lost + more, gained, pairs, margin) >= tail:
+        more += 1
+    return more
+
+
+def _largest_below(d: Floats, n: float, margin: float, threshold: float) -> Floats:
     """For each number of discordant pairs the most losses whose score is below the threshold; -1 where none is."""
     low, high = np.full_like(d, -1.0), d.copy()
     while (low < high).any():
         middle = np.ceil((low + high) / 2)
-        below = score_statistics(middle, d - middle, float(n), margin) < threshold
+        below = score_statistics(middle, d - middle, n, margin) < threshold
         low, high = np.where(below, middle, low), np.where(below, high, middle - 1)
     return low
 
@@ -183,7 +203,7 @@ def _least(probability: Callable[[float], float], target: float) -> float | None
     return min(1 - _PRECISION, math.ceil(high / _PRECISION - 1e-6) * _PRECISION)
 
 
-def margin_for_zero(n: int, level: float = 0.95) -> float:
+def margin_for_zero(n: float, level: float = 0.95) -> float:
     """The margin (a share) that n pairs certify only above it: Tango's upper end without any disagreement.
 
     The dual of ``items_for_zero``; 1 without items.

@@ -7,6 +7,7 @@ import math
 from scipy.stats import norm
 
 from gapshift.reports.statistics.base import two_sided_z
+from gapshift.reports.statistics.margin import exact_tail
 from gapshift.reports.statistics.paired import score_statistic
 
 
@@ -23,13 +24,15 @@ def items_to_decide(
     """The least number of pairs that decides a level, if the observed rates b/n and c/n hold.
 
     Below the margin: the least N at which the upper end of Tango's interval of coverage
-    ``level`` falls under it. Above: the least N at which the one-sided score test at the
-    margin reaches ``alpha`` / family, the strictest step of Holm's. The statistic at fixed
-    rates grows with sqrt(N), so both are closed. None where D equals the margin (no number
+    ``level`` falls under it. Above: an N at which ``margin_test`` reaches ``alpha`` / family, the strictest step of
+    Holm's. The statistic at fixed rates grows with sqrt(N), so the score's part of both is closed, and the exact tail
+    asks for some more, found to 2%. None where D equals the margin (no number
     decides) or N exceeds ``limit``. Without pairs the answer is ``items_for_zero``, the least that can ever pass.
 
     >>> items_to_decide(0, 0, 50, 0.02), items_to_decide(0, 0, 50, 0.01)
     (189, 381)
+    >>> items_to_decide(24, 0, 600, 0.02), items_to_decide(24, 0, 600, 0.02, family=240)
+    (153, 780)
     """
     _check(b, c, n, margin)
     if not 0 < alpha < 1:
@@ -44,6 +47,10 @@ def items_to_decide(
     if math.isclose(b - c, margin * n, rel_tol=1e-12) or per_root_item == 0:
         return None
     needed = max(1, math.floor((z / per_root_item) ** 2) + 1)
+    while (
+        not passing and needed <= limit and exact_tail(b / n * needed, c / n * needed, needed, margin) >= alpha / family
+    ):
+        needed = math.ceil(1.02 * needed)
     return needed if needed <= limit else None
 
 

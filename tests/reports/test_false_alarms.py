@@ -11,7 +11,6 @@ import pytest
 
 from gapshift.reports.counts import Counts
 from gapshift.reports.false_alarms import Redrawn, redraw_run
-from gapshift.reports.floor import at_floor
 from gapshift.reports.gate import Rule, fail_p, holm_adjusted, judge_band, judge_cell
 from gapshift.reports.order import worst
 from gapshift.reports.planned import read_run
@@ -20,12 +19,12 @@ from gapshift.reports.redraw import Drawn, columns_of, draw, redraw, together
 from gapshift.reports.redrawn_gate import (
     FLOOR,
     WORDS,
-    Columns,
     band_codes,
     cell_codes,
+    column_of,
     columns_to_judge,
     holm_rejects,
-    safe_churn,
+    join,
 )
 from gapshift.reports.statistics import holm, pass_probability
 
@@ -68,7 +67,7 @@ def test_redrawn_runs_get_the_verdict_that_the_gate_gives(make_builder: Make, st
     cells, family, rule = [cell for cell in run.cells if cell.gated], 14, run.rule
     groups = together(cells)
     sizes = [group.n for group in groups]
-    columns = columns_to_judge(cells, groups, sizes, rule.margin)
+    columns = columns_to_judge(cells, groups, sizes, rule)
     seen = set()
     for drop in (0.0, 0.02, 0.05):
         drawn = redraw(groups, sizes, drop, 40, seed=1)
@@ -122,13 +121,7 @@ def test_every_table_gets_the_verdict_of_its_level(n: int, right: float) -> None
     lost, gained, changed = (np.array([column]) for column in zip(*shape, strict=True))
     drawn = Drawn(lost, gained, changed, np.zeros_like(lost))
     tables = [Counts(n, int(right * n), int(right * n) - b + c, b, c, k, 0, 0.1 * n) for b, c, k in shape]
-    columns = Columns(
-        cell=np.arange(len(shape)),
-        n=np.full(len(shape), n),
-        floor=np.array([at_floor(table, RULE.margin) for table in tables]),
-        equivalent=np.zeros(len(shape), dtype=bool),
-        safe=np.full(len(shape), safe_churn(n, RULE.margin)),
-    )
+    columns = join([column_of(table, False, n, RULE, place) for place, table in enumerate(tables)])
     codes = band_codes(columns, drawn, RULE, 10 * len(shape))[0]
     p = holm_adjusted({k: fail_p(table, RULE) or 0.0 for k, table in enumerate(tables)}, 10 * len(shape))
     for k, table in enumerate(tables):

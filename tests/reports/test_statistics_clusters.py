@@ -18,6 +18,7 @@ from gapshift.reports.statistics import (
     Clustering,
     clopper_pearson,
     clustered_interval,
+    clustered_margin_test,
     clustered_share,
     clustered_test,
     clustering,
@@ -25,7 +26,7 @@ from gapshift.reports.statistics import (
     design_effect,
     effective_clusters,
     items_for_zero,
-    score_test,
+    margin_test,
     tango_interval,
 )
 
@@ -138,8 +139,8 @@ def test_the_gate_judges_by_the_clustered_interval_and_p() -> None:
     alone, together = counts(2, 1, 600, None), counts(2, 1, 600, Clustering(60, 2.5, 2.5))
     assert drop_interval(alone, RULE) == tango_interval(2, 1, 600)
     assert drop_interval(together, RULE) == clustered_interval(2, 1, 600, 60, 2.5)
-    assert fail_p(alone, RULE) == score_test(2, 1, 600, 0.02)
-    assert fail_p(together, RULE) == clustered_test(2, 1, 600, 60, 2.5, 0.02)
+    assert fail_p(alone, RULE) == margin_test(2, 1, 600, 0.02)
+    assert fail_p(together, RULE) == clustered_margin_test(2, 1, 600, 60, 2.5, 0.02)
     assert judge_band(alone, False, 1.0, RULE, 5).verdict == "PASS"
     undecided = judge_band(together, False, 1.0, RULE, 5)
     assert undecided.verdict == "INCONCLUSIVE"
@@ -154,17 +155,17 @@ def test_as_many_items_as_are_said_to_be_needed_do_decide(lost: int, gained: int
     rates = [needed * k / 600 for k in (lost, gained)]
     # In as many groups as now; more of them decide a little earlier.
     passes = clustered_interval(*rates, needed, 60, 2.5).high < 0.02
-    assert passes or clustered_test(*rates, needed, 60, 2.5, 0.02) < 0.05 / 240
+    assert passes or clustered_margin_test(*rates, needed, 60, 2.5, 0.02) < 0.05 / 240
     fewer = [0.97 * k for k in rates]
     assert clustered_interval(*fewer, 0.97 * needed, 60, 2.5).high >= 0.02
-    assert clustered_test(*fewer, 0.97 * needed, 60, 2.5, 0.02) >= 0.05 / 240
+    assert clustered_margin_test(*fewer, 0.97 * needed, 60, 2.5, 0.02) >= 0.05 / 240
 
 
 def test_too_few_items_are_counted_in_clusters() -> None:
-    found = counts(0, 0, 400, Clustering(40, 3.0, 3.0), right=40)
-    assert least_items(found, RULE) == math.ceil(items_for_zero(0.02) * Clustering(40, 3.0, 3.0).inflation(0.025))
-    assert judge_band(found, False, 1.0, RULE, 5).items_needed == least_items(found, RULE)
-    assert least_items(counts(0, 0, 400, None), RULE) == 189
+    few = Clustering(40, 3.0, 3.0)
+    assert least_items(few, RULE) == math.ceil(items_for_zero(0.02) * few.inflation(0.025))
+    assert judge_band(counts(0, 0, 400, few, right=40), False, 1.0, RULE, 5).items_needed == least_items(few, RULE)
+    assert least_items(None, RULE) == 189
 
 
 def test_a_floor_is_safe_by_the_clustered_churn() -> None:

@@ -18,9 +18,9 @@ from gapshift.reports.statistics import (
     items_for,
     items_for_zero,
     margin_for_zero,
+    margin_test,
     pass_probability,
     score_statistics,
-    score_test,
     tango_interval,
 )
 from gapshift.reports.statistics.paired import score_statistic
@@ -44,7 +44,7 @@ def test_passing_is_the_sum_over_all_tables_that_pass(n: int, churn: float, marg
 
 @pytest.mark.parametrize(("n", "churn", "margin", "drop"), SMALL)
 def test_failing_is_the_sum_over_all_tables_that_fail(n: int, churn: float, margin: float, drop: float) -> None:
-    expected = brute(n, churn, drop, lambda b, c: score_test(b, c, n, margin) < 0.05 / 3)
+    expected = brute(n, churn, drop, lambda b, c: margin_test(b, c, n, margin) < 0.05 / 3)
     assert fail_probability(n, churn, margin, drop, 0.05, 3) == pytest.approx(expected, abs=1e-9)
 
 
@@ -66,7 +66,8 @@ def test_enumeration_agrees_with_simulation() -> None:
         score = score_statistics(drawn[:, 0], drawn[:, 1], float(n), 0.02)
         error = 4 * 0.5 / math.sqrt(repeats)
         assert abs((score < -1.959964).mean() - pass_probability(n, churn, 0.02, drop)) < error
-        assert abs((score > 1.644854).mean() - fail_probability(n, churn, 0.02, drop)) < error
+        p = [margin_test(int(b), int(c), n, 0.02) for b, c, _ in drawn[:4000]]
+        assert abs((np.array(p) < 0.05).mean() - fail_probability(n, churn, 0.02, drop)) < 4 * 0.5 / math.sqrt(4000)
 
 
 @settings(max_examples=60, deadline=None)
