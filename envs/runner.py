@@ -9,29 +9,39 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gapshift.domains.answering import Asked, Keep, answer
+from gapshift.domains.answering import Keep
 from gapshift.envs.calibration import calibration_address
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
-from gapshift.envs.cells import Cell, Laps, TaskItems, Timed, rows_of
+from gapshift.envs.cells import Cell, Laps, TaskItems, rows_of
 from gapshift.envs.control import open_loop
-from gapshift.envs.effects import batch_effect, effect, require_fit, service_effect, unreadable, unreadable_calibration
+from gapshift.envs.effects import batch_effect, effect, require_fit, unreadable_calibration
 from gapshift.envs.execution import truth
 from gapshift.envs.machine import cpu_flags, versions
+from gapshift.envs.opened import Opened
 from gapshift.envs.outputs import outputs_file
+from gapshift.envs.parts import OnDemand, Reader, ReferenceStoppedError, follow
 from gapshift.envs.prepare import Prepared, Preparer, input_key
 from gapshift.envs.resolve import resolve
 from gapshift.envs.runtimes import open_runtime
 from gapshift.envs.variants import Variants
-from gapshift.errors import GapshiftError, NotApplicableError, SkippedError, UnknownNameError, WorkspaceError
-from gapshift.records import Records, read_cell
+from gapshift.errors import (
+    EvaluationError,
+    GapshiftError,
+    NotApplicableError,
+    SkippedError,
+    UnknownNameError,
+    WorkspaceError,
+)
+from gapshift.records import Records, concatenate, read_cell
 from gapshift.schema import (
     CALIBRATED_FORMATS,
     Bundle,
@@ -50,12 +60,8 @@ Progress = Callable[[str, int, int], None]
 """Called with (what, cells done, cells in all)."""
 
 _PREPARED = ".prepared"
-
-
-_LIKE_PROBABILITIES = (
-    "the outputs look like probabilities and the contract calls them logits: predictions hold, confidences and ECE "
-    "do not (set model.output_kind)"
-)
+_BESIDE = 256
+"""Answers that exist already are read so many at once."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Matrix:
     at most ``subsample_per_level`` items of each level, drawn by ``seed`` and id alone.
     ``keep_outputs``: raw outputs are written as well (``Workspace.outputs_path``), but for control.
     ``known``: files of cells that were answered elsewhere, by content address; they are copied and not run.
+    ``reader``: cells are read in parts, as far as it says; then neither samples nor ``known`` nor outputs are used.
     """
 
     bundles: tuple[Bundle, ...]
@@ -75,6 +82,7 @@ class Matrix:
     seed: int = 0
     keep_outputs: bool = False
     known: Mapping[str, Path] = field(default_factory=dict)
+    reader: Reader | None = None
 
 
 def evaluate(workspace: Workspace, matrix: Matrix, progress: Progress | None = None, debug: bool = False) -> None:
@@ -120,6 +128,9 @@ class _Run:
 
     def run(self, progress: Progress) -> None:
         total = sum(map(len, self._planned_for.values()))
+        if self._matrix.reader is not None:
+            self._read_all(self._matrix.reader, total, progress)
+            return
         cells = list(self._pending())
         done = total - len(cells)
         self._workspace.log("evaluate", cells=total, finished=done)
@@ -128,6 +139,76 @@ class _Run:
             self._run_cell(cell)
             done += 1
             progress(f"{cell.bundle.name} in {cell.environment.name}", done, total)
+
+    # --------------------------------------------------------------- cells read in parts
+
+    def _read_all(self, reader: Reader, total: int, progress: Progress) -> None:
+        self._workspace.log("evaluate", cells=total, in_parts=True)
+        progress("cells", 0, total)
+        done = 0
+        for bundle in self._matrix.bundles:
+            planned = [self._planned(bundle, environment) for environment in self._planned_for[bundle.name]]
+            cells = [cell for cell in planned if cell is not None]
+            if planned[0] is not None:
+                for name in self._read_bundle(cells[0], cells[1:], reader):
+                    progress(f"{bundle.name} in {name}", min(total, done := done + 1), total)
+        progress("cells", total, total)
+
+    def _read_bundle(self, first: Cell, cells: list[Cell], reader: Reader) -> Iterator[str]:
+        """Read a bundle's cells, its reference on demand; gives the name of each that is done."""
+        name, rows = first.bundle.name, np.arange(len(first.task.dataset))
+        known = self._workspace.read_cell(name, first.environment.name) if self._has(first) else None
+        if known is None:
+            self._workspace.remove_cell(name, first.environment.name)
+        with ExitStack() as stack:
+            reference = OnDemand(first, known, lambda: stack.enter_context(self._opened(first, rows)))
+            try:
+                reference.answers(reader.first(first.task, reference.readable))
+                for environment, answers in reader.beside(first.bundle):
+                    self._read_beside(environment, answers, reference, reader)
+                for cell in sorted(cells, key=_preprocessing_key):
+                    self._read_cell(cell, reference, reader)
+                    yield cell.environment.name
+                self._save(reference)
+            except ReferenceStoppedError as stopped:
+                self._attempt(first, partial(_again, stopped.__cause__))
+        yield first.environment.name
+
+    def _read_cell(self, cell: Cell, reference: OnDemand, reader: Reader) -> None:
+        """Read a cell that did not run yet; of one that did the reference holds every item afterwards."""
+        name = cell.bundle.name, cell.environment.name
+        found = self._workspace.read_cell(*name) if self._has(cell) else None
+        if found is not None:
+            reference.answers(reference.rows_of(found[1]))
+            return
+        self._workspace.remove_cell(*name)
+        self._attempt(cell, partial(self._read, reference=reference, reader=reader))
+
+    def _read(self, cell: Cell, reference: OnDemand, reader: Reader) -> tuple[CellInfo, Records]:
+        reading = reader.begin(cell.bundle, cell.environment, cell.task, reference.readable)
+        most = max(cell.deployment.runtime.batch_size, reference.cell.deployment.runtime.batch_size)
+        with self._opened(cell, np.arange(len(cell.task.dataset))) as opened:
+            parts = follow(reading, reference, opened.answer, most)
+            self._laps.lap("answer")
+            info = self._header(cell, **opened.header())
+        self._save(reference)  # first: a cell without its reference could not be judged
+        return info, concatenate(parts)
+
+    def _read_beside(self, environment: Environment, answers: Records, reference: OnDemand, reader: Reader) -> None:
+        """Extend the reference as far as answers that exist already need it."""
+        cell = reference.cell
+        place = np.full(len(cell.task.dataset), -1, dtype=np.intp)
+        there = np.isin(answers.item_id, [item.id for item in cell.task.dataset.items])
+        place[reference.rows_of(answers)] = np.flatnonzero(there)
+        reading = reader.begin(cell.bundle, environment, cell.task, reference.readable)
+        follow(reading, reference, lambda rows: answers.take(place[rows][place[rows] >= 0]), _BESIDE)
+
+    def _save(self, reference: OnDemand) -> None:
+        if reference.grown:
+            self._workspace.write_cell(self._header(reference.cell, **reference.header()), reference.records)
+            reference.grown = False
+
+    # ------------------------------------------------------------------------ whole cells
 
     def _pending(self) -> Iterator[Cell]:
         """Cells that did not run yet, those with the same preprocessing together.
@@ -206,20 +287,30 @@ class _Run:
                 "deployment": deployment.model_dump(mode="json"),
                 "items": self._items[bundle.task],
                 "calibration": calibration_address(deployment.precision, self._calibration[bundle.task], task),
-                "sample": self._samples[bundle.task] if environment.subsample else "",
+                "sample": self._sample(bundle, environment),
                 "versions": self._versions,
                 "cpu": list(cpu_flags()),
             }
         )
 
+    def _sample(self, bundle: Bundle, environment: Environment) -> str:
+        """What decides which of the items are answered; empty where all are."""
+        if self._matrix.reader is not None:
+            return digest(["read in parts", self._matrix.reader.address(bundle, environment)])
+        return self._samples[bundle.task] if environment.subsample else ""
+
     def _run_cell(self, cell: Cell) -> None:
+        self._attempt(cell, self._answer)
+
+    def _attempt(self, cell: Cell, answer: Callable[[Cell], tuple[CellInfo, Records]]) -> None:
+        """Write what a cell answers, or why it does not."""
         status: CellStatus
         self._laps = Laps()
         try:
-            info, records = self._answer(cell)
+            info, records = answer(cell)
             self._finish(info, records)
             return
-        except WorkspaceError:
+        except (WorkspaceError, ReferenceStoppedError):
             raise
         except NotApplicableError as error:
             status, reason = "not_applicable", str(error)
@@ -255,6 +346,16 @@ class _Run:
     # ------------------------------------------------------------- one cell's answers
 
     def _answer(self, cell: Cell) -> tuple[CellInfo, Records]:
+        rows = rows_of(cell, self._matrix.subsample_per_level, self._matrix.seed)
+        with self._kept(cell) as keep, self._opened(cell, rows, keep) as opened:
+            records = opened.answer(rows)
+            self._laps.lap("answer")
+            elsewhere = open_loop(cell, rows, self._variants.source(cell.bundle), opened.predict)
+        return self._header(cell, open_loop=elsewhere, **opened.header()), records
+
+    @contextmanager
+    def _opened(self, cell: Cell, rows: NDArray[np.intp], keep: Keep | None = None) -> Iterator[Opened]:
+        """The cell's session, ready to be asked ``rows`` or some of them."""
         judged, calibration = self._preparers_for(cell)
         note = effect(cell, judged)
         inputs = _inputs(cell, judged)
@@ -262,8 +363,7 @@ class _Run:
         quantiser = _quantisers_inputs(cell, calibration)
         model = self._variants.file(cell, quantiser)
         self._laps.lap("convert")
-        rows = rows_of(cell, self._matrix.subsample_per_level, self._matrix.seed)
-        with open_runtime(cell.deployment.runtime, model, cell.bundle.contract) as session, self._kept(cell) as keep:
+        with open_runtime(cell.deployment.runtime, model, cell.bundle.contract) as session:
             require_fit(cell, inputs, session.interface)
             one_size = batch_effect(cell, session.fixed_batch)
             execution = truth(
@@ -274,23 +374,8 @@ class _Run:
                 rounds=cell.deployment.graph.softmax is not None,
             )
             self._laps.lap("open")
-            timed = Timed(session.predict)
-            answered = answer(_asked(cell, rows, inputs, keep), timed, cell.bundle.contract.model)
-            self._laps.lap("answer")
-            elsewhere = open_loop(cell, rows, self._variants.source(cell.bundle), session.predict)
-        unserved = service_effect(cell, answered.service)
-        kind = _LIKE_PROBABILITIES if answered.like_probabilities else ""
-        notes = (note, one_size, unserved, kind, unreadable(cell, inputs), unreadable_calibration(quantiser))
-        info = self._header(
-            cell,
-            reason="; ".join(part for part in notes if part),
-            execution=execution,
-            seconds=timed.seconds,
-            items_per_second=len(answered.records) / timed.seconds if timed.seconds > 0 else 0.0,
-            open_loop=elsewhere,
-            service=answered.service,
-        )
-        return info, answered.records
+            notes = (note, one_size, unreadable_calibration(quantiser))
+            yield Opened(cell, rows, inputs, session, execution, notes, keep)
 
     def _kept(self, cell: Cell) -> AbstractContextManager[Keep | None]:
         if not self._keeps(cell):
@@ -328,17 +413,9 @@ def _quantisers_inputs(cell: Cell, calibration: Preparer | None) -> Prepared | N
     return calibration.prepared(how)
 
 
-def _asked(cell: Cell, rows: NDArray[np.intp], inputs: Prepared | None, keep: Keep | None) -> Asked:
-    return Asked(
-        dataset=cell.dataset,
-        rows=rows,
-        preprocessing=cell.deployment.preprocessing,
-        batch=cell.deployment.runtime.batch_size,
-        tensor=inputs.tensor if inputs else None,
-        readable=inputs.readable if inputs else None,
-        keep=keep,
-        service=cell.deployment.service,
-    )
+def _again(cause: BaseException | None, _cell: Cell) -> tuple[CellInfo, Records]:
+    """Raise what stopped a reference, as if its cell were run by itself."""
+    raise cause or EvaluationError("it says no more")
 
 
 def _preprocessing_key(cell: Cell) -> str:

@@ -21,6 +21,7 @@ from gapshift.reports.order import worst
 from gapshift.reports.statistics import (
     Clustering,
     Estimate,
+    SequentialRule,
     clustered_interval,
     clustered_margin_test,
     holm,
@@ -42,12 +43,14 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Rule:
-    """The numbers of a gate; ``margin`` is a fraction, ``level`` the intervals' coverage."""
+    """The numbers of a gate; ``margin`` is a fraction, ``level`` the intervals' coverage. ``errors`` are those of a run
+    that is read item by item until it is decided (None: it is not)."""
 
     margin: float
     alpha: float
     strict: bool = False
     level: float = 0.95
+    errors: SequentialRule | None = None
 
 
 @dataclass(frozen=True)

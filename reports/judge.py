@@ -29,6 +29,9 @@ top level
     ``n``}], cells [{bundle, environment, verdict, ``repeated``, ``missing``, ``verdicts`` of its repeats, ``flips``
     of ``n`` predictions, drop_range_pp}], aside}: the run judged again with the answers of its repeats; null where
     no gated cell was repeated;
+    ``reading`` {mode: sequential or budget, budget, ``read`` answers (or items) of ``full`` ones, ``saved``: a share}:
+    null where every item was judged. Of a sequential run ``power``, ``false_alarms``, ``observability`` and ``study``
+    are null, ``traffic``, ``regimes`` and ``contrasts`` empty;
 per calibration
     ``guessing``, ``tie_share``, ``source``, ``circular``, ``notes``;
 per bundle
@@ -46,6 +49,9 @@ per cell
     drop_pp, loss, q}], left_out}; both null where the cell has no pairs, ``groups`` where items come in none;
     ``smece``, ``reference_smece`` and ``smece_difference`` {estimate, low, high}: smooth calibration error beside the
     debiased ``ece``, fractions, over the items with both confidences; null under 30 of them;
+    ``reading`` {read, full, levels {level: {band, ``read`` items of those ``there``, ``decided_after`` so many,
+    finding: changed, beyond, within, churn or null, ``e_within``, ``e_beyond``}}}: null but in sequential runs, where
+    all other numbers are of the items up to each decision and intervals of drop and churn are confidence sequences;
     ``service`` (``ServiceTally``), ``fallback_share`` and ``no_answer_share`` by level: all null where no
     simulated service stands before the model.
 
@@ -68,6 +74,7 @@ from gapshift.reports.observability import observability_json
 from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredBundle, MeasuredRun, read_run
 from gapshift.reports.planning import plan_json
+from gapshift.reports.reading import cell_reading, reading_json, reading_notes
 from gapshift.reports.reasons import explain_run, headline, run_verdict, unlevelled
 from gapshift.reports.regimes import contrast_rows, regime_rows
 from gapshift.reports.self_test import self_test_json
@@ -94,7 +101,6 @@ def judge(workspace: Workspace) -> Json:
     family = sum(len(cell.bands) for cell in run.cells if cell.gated)
     cells = judge_cells(run.cells, run.rule, family)
     verdict, reasons = decide(run, cells)
-    regimes = read_regimes(workspace, run)
     return {
         "schema_version": SCHEMA_VERSION,
         "verdict": verdict,
@@ -107,9 +113,29 @@ def judge(workspace: Workspace) -> Json:
         **_plan_json(run),
         "calibration": [json_dict(card) for card in run.cards],
         "items": _items_json(run),
-        "bundles": [_bundle_json(bundle) for bundle in run.bundles],
-        "traffic": mixes,
-        "cells": _cells_json(cells, cells_traffic(run)),
+        "bundles": [_bundle_json(bundle, run.plan.sequential) for bundle in run.bundles],
+        "traffic": [] if run.plan.sequential else mixes,
+        "cells": _cells_json(cells, {} if run.plan.sequential else cells_traffic(run), run.rule.margin),
+        "reading": reading_json(run),
+        **(_NOT_OF_READINGS if run.plan.sequential else _of_all_items(workspace, run, cells, verdict)),
+    }
+
+
+_NOT_OF_READINGS: Json = {
+    "regimes": [],
+    "study": None,
+    "contrasts": [],
+    "observability": None,
+    "power": None,
+    "false_alarms": None,
+    "self_test": None,
+}
+"""What needs every item, and is left out where each level was read until it was decided."""
+
+
+def _of_all_items(workspace: Workspace, run: MeasuredRun, cells: list[JudgedCell], verdict: Verdict) -> Json:
+    regimes = read_regimes(workspace, run)
+    return {
         "regimes": regime_rows(regimes, run.rule),
         "study": study_json(workspace, run),
         "contrasts": contrast_rows(regimes, run.rule),
@@ -145,7 +171,7 @@ def _plan_json(run: MeasuredRun) -> Json:
         "deployments": list(plan.deployments),
         "strict": plan.strict,
         "allow_unlevelled": plan.allow_unlevelled,
-        "notes": [*plan.notes, *_group_notes(run)],
+        "notes": [*reading_notes(run), *plan.notes, *_group_notes(run)],
         "tasks": [json_dict(task) for task in plan.tasks],
         "environments": [
             {name: dumped[name] for name in ("name", "kind", "summary", "deviations", "groups")}
@@ -203,17 +229,17 @@ def _items_json(run: MeasuredRun) -> Json:
     }
 
 
-def _bundle_json(measured: MeasuredBundle) -> Json:
+def _bundle_json(measured: MeasuredBundle, sequential: bool) -> Json:
     bundle = measured.bundle
     names = ("name", "domain", "task", "regime", "seed", "family", "sha256")
     return {
         **{name: getattr(bundle, name) for name in names},
-        "reference": _reference_json(measured),
+        "reference": _reference_json(measured, sequential),
         "export_drop_pp": _export_drop(measured),
     }
 
 
-def _reference_json(measured: MeasuredBundle) -> Json:
+def _reference_json(measured: MeasuredBundle, sequential: bool) -> Json:
     info, reference = measured.reference_cell.info, measured.reference
     values: Json = {
         "status": info.status if info else "error",
@@ -229,6 +255,8 @@ def _reference_json(measured: MeasuredBundle) -> Json:
     correct, answered = reference.records.correct, reference.answered
     masks = {key: mask & answered for key, mask in strata(reference.level).items()}
     accuracy = {key: float(correct[mask].mean()) if mask.any() else None for key, mask in masks.items()}
+    if sequential:  # levels were read unequally far
+        return values | {"accuracy": {**accuracy, "all": None}}
     return values | {"accuracy": accuracy, "ece": ece(reference.records.confidence[answered], correct[answered])}
 
 
@@ -249,14 +277,17 @@ def _execution_json(execution: Execution | None) -> Json | None:
     return json_dict(execution) if execution else None
 
 
-def _cells_json(cells: list[JudgedCell], traffic: Mapping[Key, Json]) -> list[Json]:
+def _cells_json(cells: list[JudgedCell], traffic: Mapping[Key, Json], margin: float) -> list[Json]:
     changes = {
         k: cell.measured.measurement["drop_pp"]["all"]["p_change"]
         for k, cell in enumerate(cells)
         if cell.measured.measurement["drop_pp"]["all"]
     }
     q = dict(zip(changes, benjamini_hochberg(list(changes.values())).tolist(), strict=True))
-    return [_cell_json(cell, q.get(k), traffic) for k, cell in enumerate(cells)]
+    return [
+        _cell_json(cell, q.get(k), traffic) | {"reading": cell_reading(cell.measured, margin)}
+        for k, cell in enumerate(cells)
+    ]
 
 
 def _cell_json(cell: JudgedCell, q_change: float | None, traffic: Mapping[Key, Json]) -> Json:
@@ -283,7 +314,7 @@ def _cell_json(cell: JudgedCell, q_change: float | None, traffic: Mapping[Key, J
         "remarks": list(measured.remarks),
         "subsampled": measured.subsampled,
         "q_change": q_change,
-        **traffic[measured.bundle.name, environment.name],
+        **traffic.get((measured.bundle.name, environment.name), {"traffic": None, "groups": None}),
         **service_json(info, measured.pairs),
         "open_loop": info.open_loop if info else None,
         "seconds": info.seconds if info else None,

@@ -206,9 +206,11 @@ def reference_of(cell: Cell, items: RatedItems) -> Reference | str:
         return f"the reference {cell.problem}" if cell.problem == "did not run" else f"the reference: {cell.problem}"
     if cell.info.status != "ok":
         return f"the reference ended as {cell.info.status}: {cell.info.reason or 'no reason was recorded'}"
-    records = cell.records
-    if not len(records):
-        return "the reference holds no item"
+    return reference_from(cell.records, items) if len(cell.records) else "the reference holds no item"
+
+
+def reference_from(records: Records, items: RatedItems) -> Reference:
+    """Answers of the reference, ready for pairing."""
     position = items.index.locate(records.item_id)
     level = np.where(position >= 0, items.level[position], 0)
     problems = [f"the reference: {text}" for text in value_problems(records)]
@@ -270,8 +272,8 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.level)
 
-    def at(self, mask: Bools) -> Pairs:
-        """The pairs where ``mask`` holds."""
+    def at(self, mask: Bools | Indices) -> Pairs:
+        """The pairs where ``mask`` holds, or those at these places."""
         return Pairs(**{name: getattr(self, name)[mask] for name in self.__dataclass_fields__})
 
     @property
@@ -282,12 +284,16 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Pairing:
-    """Pairs, why the cell cannot be trusted (``problems``), and what a reader must know (``remarks``)."""
+    """Pairs, why the cell cannot be trusted (``problems``), and what a reader must know (``remarks``).
+
+    ``unreadable`` items were so in the reference, ``unknown`` ones have no answer there.
+    """
 
     pairs: Pairs
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
     unreadable: int
+    unknown: int = 0
 
 
 def pair(reference: Reference, records: Records, subsample: bool) -> Pairing:
@@ -313,7 +319,18 @@ def pair(reference: Reference, records: Records, subsample: bool) -> Pairing:
         problems.append(f"{found} of {len(mine)} cannot be read (at most 0.1% may be)")
     keep = reference.answered[mine] & ~_unscored(records)[theirs] & (reference.level[mine] > 0)
     pairs = _pairs(reference, records, mine[keep], theirs[keep])
-    return Pairing(pairs, tuple(problems), _remarks(reference.records, records, mine, theirs), int(unread.sum()))
+    return Pairing(
+        pairs=pairs,
+        problems=tuple(problems),
+        remarks=_remarks(reference.records, records, mine, theirs),
+        unreadable=int(unread.sum()),
+        unknown=len(records) - len(theirs),
+    )
+
+
+def pairs_of(before: Records, after: Records, items: RatedItems) -> Pairs:
+    """Pairs of a few items' answers in the reference and in a cell, as ``pair`` makes them."""
+    return pair(reference_from(before, items), after, subsample=True).pairs
 
 
 def _pairs(reference: Reference, records: Records, mine: Indices, theirs: Indices) -> Pairs:

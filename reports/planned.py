@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 from gapshift.errors import UnknownNameError
@@ -14,6 +14,7 @@ from gapshift.reports.cells import Json, empty_measurement, measure
 from gapshift.reports.counts import Counts, count_levels
 from gapshift.reports.gate import Band, BandVerdict, Rule
 from gapshift.reports.load import (
+    UNREADABLE_SHARE,
     Cell,
     Pairing,
     Pairs,
@@ -24,7 +25,17 @@ from gapshift.reports.load import (
     pair,
     reference_of,
 )
+from gapshift.reports.read_cells import measure_read
+from gapshift.reports.sequential import (
+    BandReading,
+    in_reading_order,
+    joined,
+    orders_of,
+    replayed,
+    sequential_rule,
+)
 from gapshift.reports.services import service_remarks
+from gapshift.reports.statistics import SequentialRule
 from gapshift.schema import (
     REFERENCE,
     TRAINING,
@@ -50,7 +61,8 @@ class MeasuredCell:
     """One planned cell before it is judged.
 
     ``blocked`` is the verdict of a cell that cannot be judged, whatever its numbers.
-    ``counts`` holds the pairs' counts per gated band.
+    ``counts`` holds the pairs' counts per gated band. Where the cell was read until it was decided, ``readings``
+    tells of each band, and pairs and counts end at its decision; ``answers`` were given in all.
     """
 
     bundle: Bundle
@@ -65,6 +77,8 @@ class MeasuredCell:
     blocked: BandVerdict | None
     remarks: tuple[str, ...]
     subsampled: bool
+    readings: Mapping[Band, BandReading] | None = None
+    answers: int = 0
 
     @property
     def equivalent(self) -> bool:
@@ -109,11 +123,21 @@ def read_run(workspace: Workspace, plan: RunPlan | None = None) -> MeasuredRun:
             raise UnknownNameError("deployment", name, environments, "Plan it as an environment and run again.")
     items_of, cards = load_items(workspace)
     rule = Rule(margin=plan.margin_pp / 100, alpha=plan.alpha, strict=plan.strict)
+    if plan.sequential:
+        rule = replace(rule, errors=sequential_rule(rule, planned_tests(workspace, workspace.read_plan(), cards)))
     bundles = tuple(
         _measure_bundle(workspace, plan, bundle, items_of(bundle.task), bands_of(cards, bundle.task), rule)
         for bundle in plan.bundles
     )
     return MeasuredRun(plan, rule, cards, bundles)
+
+
+def planned_tests(workspace: Workspace, plan: RunPlan, cards: tuple[CalibrationCard, ...]) -> int:
+    """Cell × band of everything that a plan judges, training-side answers among it, whether or not it can run."""
+    return sum(
+        sum(1 for _ in _planned_environments(workspace, plan, bundle)) * len(bands_of(cards, bundle.task))
+        for bundle in plan.bundles
+    )
 
 
 def _measure_bundle(
@@ -134,12 +158,19 @@ def _measure_bundle(
 
 
 def _planned(workspace: Workspace, plan: RunPlan, bundle: Bundle) -> Iterator[tuple[Environment, Cell]]:
-    """The training-side answers where there are any, then the environments in plan order."""
+    for environment in _planned_environments(workspace, plan, bundle):
+        training = environment is TRAINING_ENVIRONMENT
+        cell = training_answers(workspace, bundle) if training else planned_cell(workspace, plan, bundle, environment)
+        yield environment, cell
+
+
+def _planned_environments(workspace: Workspace, plan: RunPlan, bundle: Bundle) -> Iterator[Environment]:
+    """That of the training-side answers where there are any, then the others in plan order."""
     if workspace.answers_path(bundle.name).exists():
-        yield TRAINING_ENVIRONMENT, training_answers(workspace, bundle)
+        yield TRAINING_ENVIRONMENT
     for environment in plan.environments_of(bundle):
         if environment.name not in (REFERENCE, TRAINING):
-            yield environment, planned_cell(workspace, plan, bundle, environment)
+            yield environment
 
 
 def training_answers(workspace: Workspace, bundle: Bundle) -> Cell:
@@ -174,12 +205,17 @@ def _measure_cell(
     rule: Rule,
 ) -> MeasuredCell:
     named = environment.name in plan.deployments
-    pairing = _pairing(reference, cell.info, cell.records, environment.subsample)
+    pairing = _pairing(reference, cell.info, cell.records, environment.subsample or plan.sequential)
     seed = zlib.crc32(f"{plan.seed}/{bundle.name}/{environment.name}".encode())
-    pairs, measurement, counts = None, empty_measurement(), {}
+    pairs, measurement, counts, readings = None, empty_measurement(), {}, None
     if isinstance(reference, Reference) and pairing is not None:
         pairs = pairing.pairs
-        measurement = measure(pairs, reference.items, rule, seed)
+        if rule.errors is not None:
+            pairing, readings = _read(pairing, reference, environment, bands, rule.errors, plan.seed)
+            pairs = joined([reading.pairs for reading in readings.values()])
+            measurement = measure_read(pairs, rule)
+        else:
+            measurement = measure(pairs, reference.items, rule, seed)
         counts = {band: count_levels(pairs, band) for band in bands}
     return MeasuredCell(
         bundle=bundle,
@@ -193,8 +229,40 @@ def _measure_cell(
         bands=bands,
         blocked=blocked_by(cell, reference_cell, reference, pairing),
         remarks=(*(pairing.remarks if pairing else ()), *service_remarks(cell.info, pairs, bundle.contract.domain)),
-        subsampled=environment.subsample,
+        subsampled=environment.subsample and readings is None,
+        readings=readings,
+        answers=len(cell.records) if cell.records is not None and environment is not TRAINING_ENVIRONMENT else 0,
     )
+
+
+def _read(
+    pairing: Pairing,
+    reference: Reference,
+    environment: Environment,
+    bands: tuple[Band, ...],
+    errors: SequentialRule,
+    seed: int,
+) -> tuple[Pairing, dict[Band, BandReading]]:
+    """A cell's bands, read again; what keeps its records from being a reading is a problem of the pairing."""
+    unreadable = reference.position[(reference.records.status == "unreadable") & (reference.position >= 0)]
+    orders, pairs = orders_of(reference.items, bands, seed, unreadable), pairing.pairs
+    if environment is TRAINING_ENVIRONMENT:  # it answered every item, in the order of the data
+        pairs = in_reading_order(pairs, reference.items, orders)
+    readings, problem = replayed(pairs, orders, environment.kind == "equivalent", errors)
+    there = len(unreadable) + sum(map(len, orders.values()))
+    found = (
+        problem,
+        f"{pairing.unknown} items were read that the reference has not answered"
+        if pairing.unknown and environment is not TRAINING_ENVIRONMENT
+        else "",
+        f"{reference.unreadable} of {there} items cannot be read (at most 0.1% may be)"
+        if reference.unreadable > UNREADABLE_SHARE * there
+        else "",
+    )
+    remark = f"{reference.unreadable} items that cannot be read, outside the pairs"
+    remarks = (*pairing.remarks, *([remark] if reference.unreadable else []))
+    problems = (*pairing.problems, *filter(None, found))
+    return replace(pairing, problems=problems, remarks=remarks), readings
 
 
 def _pairing(

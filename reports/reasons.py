@@ -11,6 +11,7 @@ from gapshift.reports.load import ALL_LEVELS
 from gapshift.reports.merging import Finding, bundle_words, folded, kin, merged_reason
 from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredRun
+from gapshift.reports.reading import headline_words
 from gapshift.reports.statistics import wilson
 from gapshift.reports.verdicts import JudgedCell, level_words
 from gapshift.schema import Bundle, RunPlan, Verdict
@@ -57,7 +58,8 @@ def no_better_than_chance(cells: Iterable[JudgedCell]) -> list[str]:
         if pairs is None or not len(pairs) or cell.measured.bundle.name in found:
             continue
         counts = count(pairs)
-        if wilson(counts.right, counts.n).low <= chance(counts):
+        fixed = cell.measured.readings is None  # an interval needs a number of items that was fixed beforehand
+        if (wilson(counts.right, counts.n).low if fixed else counts.right / counts.n) <= chance(counts):
             advice = _CHECK if cell.measured.bundle.regime is None else _NOT_LEARNT
             found[cell.measured.bundle.name] = (
                 f"the reference of {cell.measured.bundle.name} is {_near_chance(counts)}: {advice}"
@@ -161,6 +163,7 @@ def headline(run: MeasuredRun, verdict: Verdict, cells: list[JudgedCell]) -> str
     only_levels = verdict == "INCONCLUSIVE" and worst(cell.verdict for cell in gated) == "PASS"
     parts = [_only_levels(gated) if only_levels else _summary(verdict, gated), *_left_out(gated)]
     parts += no_better_than_chance(gated)[:1]
+    parts += [words] if (words := headline_words(run)) else []
     if not run.plan.deployments:
         parts.append("no deployment is named, so only what should change nothing is gated")
     return f"{verdict}: {'; '.join(parts)}."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gapshift.reports.gate import Band, BandVerdict, Rule, fail_p, holm_adjusted, judge_band, judge_cell
 from gapshift.reports.load import ALL_LEVELS
 from gapshift.reports.planned import MeasuredCell
+from gapshift.reports.sequential import judge_reading
 from gapshift.schema import Verdict
 
 
@@ -39,8 +40,8 @@ def judge_cells(cells: tuple[MeasuredCell, ...], rule: Rule, family: int) -> lis
 
 
 def _fail_p(cell: MeasuredCell, rule: Rule) -> dict[Band, float]:
-    """The p of each band that has items; none where the cell cannot be judged."""
-    if cell.blocked is not None:
+    """The p of each band that has items; none where the cell cannot be judged, or was read until it was decided."""
+    if cell.blocked is not None or cell.readings is not None:
         return {}
     found = {band: fail_p(counts, rule) for band, counts in cell.counts.items()}
     return {band: value for band, value in found.items() if value is not None}
@@ -50,10 +51,14 @@ def _judge_cell(cell: MeasuredCell, adjusted: dict[Band, float], rule: Rule, fam
     if cell.blocked is not None:
         blocked = dict.fromkeys(cell.bands, cell.blocked)
         return JudgedCell(cell, cell.blocked.verdict, blocked, {})
-    bands = {
-        band: judge_band(cell.counts[band], cell.equivalent, adjusted.get(band), rule, family) for band in cell.bands
-    }
+    bands = {band: _judge_band(cell, band, adjusted.get(band), rule, family) for band in cell.bands}
     return JudgedCell(cell, judge_cell(list(bands.values()), rule.strict), bands, adjusted)
+
+
+def _judge_band(cell: MeasuredCell, band: Band, p: float | None, rule: Rule, family: int) -> BandVerdict:
+    if cell.readings is not None and rule.errors is not None:
+        return judge_reading(cell.readings[band], rule, rule.errors)
+    return judge_band(cell.counts[band], cell.equivalent, p, rule, family)
 
 
 def cell_reason(cell: JudgedCell) -> str:

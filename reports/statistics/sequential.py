@@ -24,12 +24,16 @@ single sequence over all levels certifies harmful runs from the easy ones alone,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
+
+from gapshift.reports.statistics.base import Estimate, checked_level, unknown
 
 _Vector = NDArray[np.float64]
 
@@ -67,6 +71,41 @@ def _capital(lost: _Vector, gained: _Vector, seen: _Vector, sign: int, margin: f
     counts = (lost, gained, seen - lost - gained)
     paths = sum(np.multiply.outer(count, gain) for count, gain in zip(counts, grown, strict=True))
     return np.asarray(logsumexp(paths + _LOG_WEIGHTS, axis=-1), dtype=np.float64)
+
+
+@lru_cache(maxsize=8192)
+def confidence_sequence(b: int, c: int, n: int, level: float = 0.95) -> Estimate:
+    """The drop (b - c) / n after ``n`` items with an interval that holds at every one of them at once.
+
+    All margins that neither player has got rich against, each at half of 1 - level: the interval covers the drop at all
+    times with probability ``level``, so it may be read at a stopping time (Waudby-Smith & Ramdas 2024). Either capital
+    is monotone in the margin. Raises ValueError for impossible counts or levels.
+
+    >>> found = confidence_sequence(12, 2, 600)
+    >>> round(found.low, 4), round(found.high, 4)
+    (-0.0056, 0.0419)
+    """
+    threshold = math.log(2 / (1 - checked_level(level)))
+    if n == 0:
+        return unknown(-1.0, 1.0)
+    drop = (b - c) / n
+    high = _crossing(lambda margin: float(log_e_values(b, c, n, margin)[0]) >= threshold, drop, _END)
+    low = -_crossing(lambda margin: float(log_e_values(b, c, n, -margin)[1]) >= threshold, -drop, _END)
+    return Estimate(drop, low, high)
+
+
+_END = 1 - 1e-9
+"""Margins end just below 1."""
+
+
+def _crossing(rejected: Callable[[float], bool], low: float, high: float) -> float:
+    """The least margin from ``low`` to ``high`` that is rejected; 1 where not even the last one is."""
+    if not rejected(high):
+        return 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rejected(middle) else (middle, high)
+    return high
 
 
 def log_e_process(difference: NDArray[Any], margin: float) -> tuple[_Vector, _Vector]:
@@ -107,6 +146,30 @@ class SequentialRule:
             raise ValueError(f"margin is {self.margin!r}; valid: a share between -1 and 1 (2 pp is 0.02)")
         if not (0 < self.alpha_within < 1 and 0 < self.alpha_beyond < 1):
             raise ValueError(f"alphas are {self.alpha_within!r} and {self.alpha_beyond!r}; valid: between 0 and 1")
+
+    def decides(self, b: float, c: float, n: float) -> bool:
+        """Whether either capital has reached its threshold at these counts (which may be expected ones)."""
+        within, beyond = log_e_values(b, c, n, self.margin)
+        return bool(within >= -math.log(self.alpha_within) or beyond >= -math.log(self.alpha_beyond))
+
+
+def items_until(b: int, c: int, n: int, rule: SequentialRule, most: int = 10_000_000) -> int | None:
+    """Items after which a decision is to be expected, were they lost and gained at the present rates b / n, c / n.
+
+    None where not even ``most`` items decide. Needs n > 0.
+
+    >>> items_until(0, 0, 10, SequentialRule(0.02)), items_until(2, 0, 100, SequentialRule(0.02))
+    (192, None)
+    """
+    low, high = 0, 1
+    while not rule.decides(b * high / n, c * high / n, high):
+        if high >= most:
+            return None
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if rule.decides(b * middle / n, c * middle / n, middle) else (middle, high)
+    return high
 
 
 def first_decision(difference: NDArray[Any], rule: SequentialRule) -> Decision | None:

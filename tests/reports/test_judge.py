@@ -19,7 +19,7 @@ SUMMARY_KEYS = {
     "schema_version", "verdict", "headline", "reasons", "margin_pp", "alpha", "interval_level", "holm_family",
     "command", "deployments", "strict", "allow_unlevelled", "notes", "tasks", "study", "environments", "items",
     "calibration", "bundles", "cells", "regimes", "contrasts",
-    "observability", "power", "false_alarms", "self_test", "traffic",
+    "observability", "power", "false_alarms", "self_test", "traffic", "reading",
 }  # fmt: skip
 CELL_KEYS = {
     "bundle", "environment", "kind", "gated", "deviations", "status", "reason", "n_by_level", "accuracy",
@@ -31,7 +31,7 @@ ADDED_CELL_KEYS = {
     "named", "subsampled", "n", "mean_drop_pp", "tie_changes", "q_change", "bands", "level_reasons", "items_needed",
     "remarks", "undecided_floor", "open_loop", "score", "clustering",
     "smece", "reference_smece", "smece_difference",
-    "traffic", "groups",
+    "traffic", "groups", "reading",
     "service", "fallback_share", "no_answer_share",
 }  # fmt: skip
 LEVELS = ("1", "2", "3", "4", "5")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from gapshift.cli.shared import (
+    BUDGET,
     MARGIN,
     PATH,
     Console,
@@ -47,6 +48,8 @@ from gapshift.errors import UsageError
 )
 @click.option("--items", type=PATH, help="items.parquet with the levels of this evaluation set.")
 @calibration_options
+@BUDGET
+@click.option("--sequential", is_flag=True, help="Read each gated level item by item, and stop when it is decided.")
 @click.option("--out", type=PATH, help="Run folder (default: runs/check-MODEL).")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--cross-check", is_flag=True, help="Run py-irt beside em, whatever the size.")
@@ -107,6 +110,13 @@ def _judged(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool
     help="Largest acceptable drop per level (default: the run's).",
 )
 @self_test_option
+@BUDGET
+@click.option(
+    "--sequential/--no-sequential",
+    default=None,
+    help="Read each gated level item by item, and stop when it is decided (default: as the run did). A change of "
+    "budget or of reading needs --out.",
+)
 @json_option
 @click.pass_context
 def evaluate(

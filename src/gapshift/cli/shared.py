@@ -101,6 +101,14 @@ def environment_options(command: Command) -> Command:
     return command
 
 
+BUDGET = click.option(
+    "--budget",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Judge at most N items, drawn evenly over the levels; with --sequential: at most N answers of a cell.",
+)
+
+
 def calibration_options(command: Command) -> Command:
     """Where a static quantiser's items come from."""
     for decorate in (

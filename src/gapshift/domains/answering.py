@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gapshift.domains.base import Dataset, Episode, Text
 from gapshift.domains.control.episodes import answer_episodes, episode_records, rollout
 from gapshift.domains.control.served import account
-from gapshift.domains.services import NO_SERVICE, Rows, ServedRows, serve
+from gapshift.domains.services import NO_SERVICE, Rows, Served, ServedRows, serve
 from gapshift.domains.spans import span_records
 from gapshift.errors import DataError, EvaluationError
 from gapshift.records import Records, concatenate, no_answers, records_from_scores, unanswered
@@ -45,7 +45,8 @@ class Asked:
 
     ``tensor`` (n, ...) holds every item's input and ``readable`` (n,) whether there is one;
     control has no tensor (None). ``batch`` is the most that one call may hold. ``keep`` is given the raw
-    outputs, but of control. Inputs, or the readings of an episode, come through ``service``.
+    outputs, but of control. Inputs, or the readings of an episode, come through ``service``; ``served`` is what it
+    does to the data set's requests (None: it is found out).
     """
 
     dataset: Dataset
@@ -56,6 +57,7 @@ class Asked:
     readable: NDArray[np.bool_] | None = None
     keep: Keep | None = None
     service: Service = NO_SERVICE
+    served: Served | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,7 @@ def answer(asked: Asked, predict: Predict, interface: ModelInterface) -> Answere
         raise DataError(f"{asked.dataset.name} has nothing prepared; only control is asked without inputs.")
     if asked.service == NO_SERVICE:
         return _answered(asked, predict, interface, asked.tensor, asked.readable)
-    served = serve(asked.service, [item.id for item in asked.dataset.items], asked.readable)
+    served = asked.served or serve(asked.service, [item.id for item in asked.dataset.items], asked.readable)
     inputs = ServedRows(asked.tensor, served, asked.preprocessing)
     found = _answered(asked, predict, interface, inputs, asked.readable & ~served.withheld)
     return replace(found, records=served.marked(found.records, asked.rows), service=served.tally(asked.rows))

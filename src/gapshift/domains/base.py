@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from gapshift.errors import DataError, UnreadableItemError
 from gapshift.schema import OUTCOMES, AnswerKind, Domain, Item, canonical_json
+from gapshift.schema import rank as rank
 
 RawImage = bytes | NDArray[np.uint8]
 
@@ -54,11 +55,6 @@ class Episode:
 
 
 Raw = RawImage | Text | Episode
-
-
-def rank(item_id: str, seed: int) -> str:
-    """A seeded random order over items that depends on nothing but their ids."""
-    return hashlib.sha256(f"{seed}/{item_id}".encode()).hexdigest()
 
 
 class Dataset(ABC):

@@ -19,11 +19,12 @@ from gapshift.domains.base import Dataset
 from gapshift.domains.open import open_dataset
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, load, own, select
 from gapshift.errors import DataError, SettingsError, UnknownNameError, WorkspaceError
+from gapshift.flows.budget import drawn_roles
 from gapshift.flows.data import absolute, open_calibration, quantiser_set, with_role
 from gapshift.flows.judging import Sets, run_cells
 from gapshift.flows.reporting import Reporter
 from gapshift.flows.splitting import TEST
-from gapshift.records import atomic_path, read_items
+from gapshift.records import atomic_path, read_items, write_items
 from gapshift.schema import CLASS_OUTPUTS, REFERENCE, DataSource, Environment, RunPlan, TaskPlan
 from gapshift.workspace import Workspace
 
@@ -100,9 +101,8 @@ def moved_tasks(plan: RunPlan, data: str | None, calibration_data: DataSource | 
 
 
 def _sets(plan: RunPlan, task: TaskPlan, table: pa.Table) -> Sets:
-    """A task's judged items and its quantiser's, as items.parquet assigns them."""
-    own = table.filter(pc.equal(table["task"], task.name))
-    roles = dict(zip(own["id"].to_pylist(), own["split"].to_pylist(), strict=True))
+    """A task's judged items and its quantiser's, as items.parquet assigns them and the plan's budget draws them."""
+    roles = _roles(plan, table.filter(pc.equal(table["task"], task.name)))
     bundle = next(bundle for bundle in plan.bundles if bundle.task == task.name)
     labels = bundle.contract.model.labels if bundle.contract.model.output_kind in CLASS_OUTPUTS else None
     dataset = _open(task.data, labels, roles)
@@ -110,6 +110,26 @@ def _sets(plan: RunPlan, task: TaskPlan, table: pa.Table) -> Sets:
     if task.calibration_data:
         return Sets(judged, open_calibration(task.calibration_data, labels, judged))
     return Sets(judged, quantiser_set(dataset, roles, plan.seed))
+
+
+def _roles(plan: RunPlan, own: pa.Table) -> dict[str, str]:
+    ids = own["id"].to_pylist()
+    levels = {name: level for name, level in zip(ids, own["level"].to_pylist(), strict=True) if level is not None}
+    return drawn_roles(dict(zip(ids, own["split"].to_pylist(), strict=True)), levels, plan)
+
+
+def assign_roles(workspace: Workspace, plan: RunPlan) -> None:
+    """Write the roles that a plan's budget gives its items into ``items.parquet``, where they are others."""
+    table, cards = read_items(workspace.items_path)
+    roles: dict[tuple[str, str], str] = {}
+    for task in plan.tasks:
+        own = _roles(plan, table.filter(pc.equal(table["task"], task.name)))
+        roles |= {(task.name, name): role for name, role in own.items()}
+    keys = zip(table["task"].to_pylist(), table["id"].to_pylist(), table["split"].to_pylist(), strict=True)
+    split = [roles.get((task, name), role) for task, name, role in keys]
+    if split != table["split"].to_pylist():
+        place = table.column_names.index("split")
+        write_items(workspace.items_path, table.set_column(place, "split", pa.array(split, pa.string())), cards)
 
 
 def _open(source: DataSource, labels: tuple[str, ...] | None, roles: dict[str, str]) -> Dataset:
@@ -238,6 +258,7 @@ def derive(
         "deployments": (),
         "traffic": (),
         "notes": notes,
+        **in_full(chosen),
     }
     plan, sets = with_items(chosen.model_copy(update=changes), source)
     target = Workspace(folder)
@@ -245,6 +266,11 @@ def derive(
     with target.lock():
         bring(source, target, plan)
         yield Derived(target, plan, sets, _answered(source, target))
+
+
+def in_full(plan: RunPlan) -> dict[str, Any]:
+    """What changes in a plan whose cells are to answer all items that it judges."""
+    return {"sequential": False, "budget": None} if plan.sequential else {}
 
 
 def _answered(source: Workspace, target: Workspace) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from gapshift.envs.catalog import OWN_NAMES, choose
 from gapshift.errors import DataError, GapshiftError, ModelFileError, SettingsError, UnknownNameError
 from gapshift.export.model_file import describe, sha256
 from gapshift.export.stamp import check_against, contract_from_toml, read_contract
+from gapshift.flows.budget import check_budget, drawn_roles
 from gapshift.flows.data import CALIBRATION, absolute, hold_out, open_calibration, open_source, with_role
 from gapshift.flows.judging import Sets, report, run_cells
 from gapshift.flows.levels import (
@@ -27,6 +28,7 @@ from gapshift.flows.levels import (
 )
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.self_test import refuse_sequential, repeat_gated
+from gapshift.flows.sequential import readable_environments
 from gapshift.flows.splitting import TEST
 from gapshift.schema import (
     CALIBRATED_FORMATS,
@@ -75,11 +77,8 @@ class CheckRequest:
     def __post_init__(self) -> None:
         if not 0 < self.margin_pp < 100:
             raise SettingsError(f"The margin is {self.margin_pp} pp; it lies between 0 and 100 (both excluded).")
-        if self.budget is not None and self.budget < 1:
-            raise SettingsError(
-                f"The budget is {self.budget} items; give 1 or more, or leave it out to judge them all."
-            )
         refuse_sequential(self.self_test, self.sequential)
+        check_budget(self.budget)
 
 
 def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -92,13 +91,15 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
     _names_exist(request)  # a typo costs no reading
     chosen = choose(request.environments, request.groups, request.environment_file)
     bundle = user_bundle(request.model, request.contract)
-    environments = applicable(chosen, bundle, request.environments)
+    environments, left_out = _asked(applicable(chosen, bundle, request.environments), request)
     workspace = Workspace(request.out)
     workspace.refuse_other_command("check")  # before responders are trained for nothing
     dataset = _open(request.data, bundle)
     judged, calibration = _divide(dataset, environments, request, bundle)
     rated = _rated(dataset, bundle, request, reporter)
     roles = {item.id: CALIBRATION for item in dataset.items} | {item.id: TEST for item in judged.items}
+    roles = drawn_roles(roles, rated.strata(), request)
+    judged = with_role(judged, roles, TEST)
     plan = RunPlan(
         command="check",
         tasks=(
@@ -120,7 +121,7 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         traffic=user_traffic(),
         budget=request.budget,
         sequential=request.sequential,
-        notes=tuple(note for note in rated.card.notes if note.endswith(TRAINED_ON)),
+        notes=(*left_out, *(note for note in rated.card.notes if note.endswith(TRAINED_ON))),
     )
     with workspace.lock():
         workspace.refuse_other_command("check")
@@ -131,6 +132,13 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         if request.self_test:
             repeat_gated(workspace, plan, sets, reporter, request.debug)
         return report(workspace, reporter)
+
+
+def _asked(
+    environments: tuple[Environment, ...], request: CheckRequest
+) -> tuple[tuple[Environment, ...], tuple[str, ...]]:
+    """The environments to evaluate, and notes on those that a sequential reading leaves out."""
+    return readable_environments(environments, request.environments) if request.sequential else (environments, ())
 
 
 def applicable(chosen: Iterable[Environment], bundle: Bundle, named: Collection[str]) -> tuple[Environment, ...]:

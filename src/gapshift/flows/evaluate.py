@@ -8,10 +8,12 @@ from typing import Any
 
 from gapshift.envs.catalog import choose
 from gapshift.errors import SettingsError, WorkspaceError
-from gapshift.flows.again import bring, moved_tasks, only, with_items
+from gapshift.flows.again import assign_roles, bring, moved_tasks, only, with_items
+from gapshift.flows.budget import check_budget
 from gapshift.flows.judging import Sets, report, run_cells, traffic_names
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.self_test import refuse_sequential, repeat_gated
+from gapshift.flows.sequential import readable_environments
 from gapshift.reports.traffic import unknown_name
 from gapshift.schema import DataSource, Environment, RunPlan, takes
 from gapshift.settings import user_traffic, validate
@@ -30,6 +32,8 @@ def evaluate_run(
     data: str | None = None,
     calibration_data: DataSource | None = None,
     self_test: bool = False,
+    budget: int | None = None,
+    sequential: bool | None = None,
     reporter: Reporter | None = None,
     debug: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -39,16 +43,20 @@ def evaluate_run(
     its own. Without names or groups the run's own plan is repeated. Named environments become the
     deployments, which are gated; with groups alone the run's deployments stay gated, and environments of
     domains that the run has not are left out. ``data`` says where the items lie now, if they moved;
-    ``calibration_data`` is for the static quantiser. ``self_test`` repeats what is gated, for the verdict to be
-    asked of each repeat.
+    ``calibration_data`` is for the static quantiser. ``budget`` and ``sequential`` are of the new plan (None: the run's
+    own), which needs an ``out`` of its own where they differ. ``self_test`` repeats what is gated, for the verdict to
+    be asked of each repeat.
     Raises WorkspaceError for a folder that is no run, or where another run (or another
     plan) would be overwritten; DataError where items are missing; UnknownNameError for a bundle
-    or an environment, or a label or group of a traffic mix, that there is not.
+    or an environment, or a label or group of a traffic mix, that there is not; SettingsError for a budget below 1 and
+    for what cannot be read sequentially.
     """
+    check_budget(budget)
     reporter = reporter or Silent()
     source, target = Workspace(run), Workspace(out)
     old = source.read_plan()
     plan = _new_plan(only(old, bundles), environments, groups, environment_file, margin_pp, data, calibration_data)
+    plan = _read_so(plan, budget, sequential)
     if source.root.resolve() != target.root.resolve():
         plan = plan.model_copy(update={"traffic": user_traffic() or plan.traffic})
     plan, sets = with_items(plan, source)
@@ -59,11 +67,25 @@ def evaluate_run(
     with target.lock():
         if source.root.resolve() != target.root.resolve():
             bring(source, target, plan)
+            assign_roles(target, plan)
         target.write_plan(plan)
         run_cells(target, plan, sets, reporter, debug)
         if self_test:
             repeat_gated(target, plan, sets, reporter, debug)
         return report(target, reporter)
+
+
+def _read_so(plan: RunPlan, budget: int | None, sequential: bool | None) -> RunPlan:
+    """The plan with another budget, or another way of reading."""
+    changes: dict[str, Any] = {} if budget is None else {"budget": budget}
+    if sequential is not None and sequential != plan.sequential:
+        changes = {"budget": None, "sequential": sequential} | changes
+    plan = plan.model_copy(update=changes)
+    if not plan.sequential:
+        return plan
+    environments, notes = readable_environments(plan.environments, plan.deployments)
+    notes = tuple(note for note in notes if note not in plan.notes)
+    return plan.model_copy(update={"environments": environments, "notes": (*plan.notes, *notes)})
 
 
 def _without_foreign_mixes(plan: RunPlan, sets: Mapping[str, Sets]) -> RunPlan:
@@ -80,8 +102,8 @@ def _refuse_overwriting(source: Workspace, target: Workspace, old: RunPlan, plan
     if source.root.resolve() == target.root.resolve():
         if plan != old:
             raise WorkspaceError(
-                f"{source.root} was planned otherwise (bundles, environments, margin, data or items differ), and "
-                "evaluating it so would replace its report. Give another folder with --out."
+                f"{source.root} was planned otherwise (bundles, environments, margin, data, items or budget differ), "
+                "and evaluating it so would replace its report. Give another folder with --out."
             )
     elif target.plan_path.exists():
         there = target.read_plan()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gapshift.errors import WorkspaceError
-from gapshift.flows.again import bring, moved_tasks, named_environments, only, refuse_other_runs, with_items
+from gapshift.flows.again import bring, in_full, moved_tasks, named_environments, only, refuse_other_runs, with_items
 from gapshift.flows.judging import run_cells
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.records import write_text
@@ -68,6 +68,7 @@ def _plan(old: RunPlan, names: tuple[str, ...], file: Path | None) -> RunPlan:
         "deployments": (),
         "traffic": (),
         "notes": tuple(_left_out(base) for base in bases if own_settings(base)),
+        **in_full(old),
     }
     return validate(RunPlan, old.model_copy(update=changes).model_dump(), "the plan of the repeats")
 

@@ -25,6 +25,7 @@ from gapshift.schema.base import (
     Verdict,
     canonical_json,
     digest,
+    rank,
 )
 from gapshift.schema.contract import (
     KERNELS,
@@ -131,6 +132,7 @@ __all__ = [
     "cell_basis",
     "digest",
     "environments_for",
+    "rank",
     "takes",
     "validated_preprocessing",
 ]

@@ -70,6 +70,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def rank(item_id: str, seed: int) -> str:
+    """A seeded random order over items that depends on nothing but their ids."""
+    return hashlib.sha256(f"{seed}/{item_id}".encode()).hexdigest()
+
+
 OUTCOMES = ("wrong", "right")
 """The classes of data whose items are answered by a span or an episode."""
 
