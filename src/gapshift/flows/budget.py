@@ -49,7 +49,7 @@ def drawn_evenly(names: Collection[str], levels: Mapping[str, int], limit: int, 
     Items without a level, which as a rule cannot be read, are drawn in proportion, so that their share stays.
 
     >>> sorted(drawn_evenly(["a", "b", "c", "d"], {"a": 1, "b": 1, "c": 1, "d": 5}, 2, seed=0))
-    ['b', 'd']
+    ['c', 'd']
     """
     if limit >= len(names):
         return set(names)
