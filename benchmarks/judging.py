@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
+from judging_families import any_fail, grouped, independent, score_alone_power, sharing
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
 from gapshift.reports.counts import Counts
-from gapshift.reports.gate import Rule, drop_interval, fail_p, holm_adjusted, judge_band
+from gapshift.reports.gate import Rule, drop_interval, fail_p
 from gapshift.reports.statistics import (
     Estimate,
     SequentialRule,
     clopper_pearson,
     clustering,
     ece_difference,
+    fail_probability,
     first_decision,
     log_e_process,
     mcnemar_midp,
@@ -38,7 +40,7 @@ from gapshift.reports.statistics import (
 Ints = NDArray[np.int64]
 MARGIN, ALPHA = 0.02, 0.05
 RULE = Rule(MARGIN, ALPHA)
-LEVELS, ENVIRONMENTS, PER_LEVEL = 5, 48, 600
+LEVELS, PER_LEVEL = 5, 600
 
 
 @dataclass(frozen=True)
@@ -146,25 +148,48 @@ def gate(runs: int) -> Iterator[Row]:
 
 
 def families(runs: int) -> Iterator[Row]:
-    """Any false FAIL among 240 tests, 48 environments of five levels that share their items."""
-    rng, wrong = np.random.default_rng(6), []
-    for _ in range(runs):
-        wrong.append(any_failure(rng))
-    yield share("Holm over 240 tests", "every D = margin, n = 600, 1% gained, shared items", "at most 5%", wrong)
+    """Any false FAIL among 240 tests, all on the margin or above it; what the exact tail costs in power."""
+    for n in (200, 600, 2000):
+        for gaining in (0.0, 0.01, 0.03):
+            case = f"every D = margin, n = {n}, {100 * gaining:g}% gained, nothing shared"
+            yield from _family(case, *independent(runs, n, MARGIN + gaining, gaining, 6), n)
+    for n in (200, 600, 2000):
+        for gaining, drawn in zip((0.0, 0.01, 0.03), sharing(runs, n, MARGIN, (0.0, 0.01, 0.03), 7), strict=True):
+            case = f"every D = margin, n = {n}, {100 * gaining:g}% gained, environments share items"
+            yield from _family(case, *drawn, n)
+    drawn = independent(runs, PER_LEVEL, MARGIN / 2 + 0.01, 0.01, 8)
+    yield from _family("every D = half the margin, n = 600, 1% gained", *drawn, PER_LEVEL)
+    for groups, size, gaining, icc in (
+        (20, 30, 0.0, 0.1),
+        (60, 10, 0.0, 0.1),
+        (60, 10, 0.02, 0.1),
+        (200, 3, 0.01, 0.1),
+    ):
+        tail, gate_ = grouped(runs, groups, size, gaining, icc, RULE, 9)
+        case = f"every D = margin, {groups} groups of {size}, ICC {icc:g}, {100 * gaining:g}% gained"
+        yield share("Holm over 240, Student's tail alone", case, "at most 5%", tail)
+        yield share("Holm over 240, the gate", case, "at most 5%", gate_)
+    yield from _power()
 
 
-def any_failure(rng: np.random.Generator) -> bool:
-    """Whether any level of a run fails whose every drop is the margin; fragile items are fragile everywhere."""
-    item = rng.standard_normal((1, LEVELS, PER_LEVEL), dtype=np.float32)
-    own = rng.standard_normal((ENVIRONMENTS, LEVELS, PER_LEVEL), dtype=np.float32)
-    fragile = np.sqrt(np.float32(0.5)) * (item + own)
-    lost = (fragile > norm.isf(MARGIN + 0.01)).sum(axis=2).ravel()
-    gained = (fragile < norm.ppf(0.01)).sum(axis=2).ravel()
-    p = {k: judged(int(b), int(c), PER_LEVEL)[2] for k, (b, c) in enumerate(zip(lost, gained, strict=True))}
-    adjusted = holm_adjusted(p, len(p))
-    worst = min(adjusted, key=lambda k: adjusted[k])
-    pairs = counts(int(lost[worst]), int(gained[worst]))
-    return judge_band(pairs, False, adjusted[worst], RULE, len(p)).verdict == "FAIL"
+def _family(case: str, lost: Ints, gained: Ints, n: int) -> Iterator[Row]:
+    alone, gate_ = any_fail(lost, gained, n, RULE)
+    yield share("Holm over 240, score tail alone", case, "at most 5%", alone)
+    yield share("Holm over 240, the gate", case, "at most 5%", gate_)
+
+
+def _power() -> Iterator[Row]:
+    """Of one test at Holm's strictest step, exact."""
+    for n in (200, 600, 2000):
+        for gaining in (0.0, 0.01):
+            for more in (0.01, 0.02, 0.05):
+                drop = MARGIN + more
+                case = f"D = margin + {100 * more:g} pp, n = {n}, {100 * gaining:g}% gained, one of 240"
+                churn = drop + 2 * gaining
+                alone = score_alone_power(n, churn, MARGIN, drop, ALPHA / 240)
+                yield Row("power of FAIL, score tail alone", case, "—", alone)
+                mended = fail_probability(n, churn, MARGIN, drop, ALPHA, 240)
+                yield Row("power of FAIL, the gate", case, "—", mended)
 
 
 def any_change(runs: int) -> Iterator[Row]:
@@ -205,10 +230,11 @@ def sequences(runs: int) -> Iterator[Row]:
     for losing, gaining in ((0.02, 0.0), (0.025, 0.005), (0.2, 0.18)):
         sides = [log_e_process(difference(rng, 5000, losing, gaining), MARGIN) for _ in range(runs)]
         case = f"D = margin, {100 * gaining:g}% gained, 5,000 looks"
-        for name, side in (("certifies", 0), ("proves", 1)):
-            ever = [each[side].max() >= -np.log(ALPHA) for each in sides]
-            yield share(f"e-process {name}", case, "at most 5%", ever)
-    few, rule = max(50, runs // 4), SequentialRule(0.01)
+        for name, side, alpha in (("certifies", 0, ALPHA), ("proves", 1, ALPHA), ("certifies", 0, ALPHA / 2)):
+            ever = [each[side].max() >= -np.log(alpha) for each in sides]
+            yield share(f"e-process {name}, alpha {alpha:g}", case, f"at most {alpha:.1%}", ever)
+    yield from _sequential_family(runs)
+    few, rule = max(2, runs // 4), SequentialRule(0.01)
     for drop, losing in ((0, 0.005), (3, 0.035), (10, 0.105)):
         found = [first_decision(difference(rng, 10_000, losing, 0.005), rule) for _ in range(few)]
         items = np.array([each.items if each else 10_000 for each in found])
@@ -217,6 +243,21 @@ def sequences(runs: int) -> Iterator[Row]:
         error = float(items.std(ddof=1) / np.sqrt(few))
         yield Row("e-process, mean items", case, f"{planned} (planned)", float(items.mean()), error, few, "items")
     yield from order(few)
+
+
+def _sequential_family(runs: int) -> Iterator[Row]:
+    """As --sequential sets it: within at 0.025 a level, beyond at 0.05 over the family, here five levels."""
+    rng, rule = np.random.default_rng(13), SequentialRule(MARGIN, ALPHA / 2, ALPHA / LEVELS)
+    found = []
+    for _ in range(runs):
+        found.append([first_decision(difference(rng, 5000, 0.025, 0.005), rule) for _ in range(LEVELS)])
+    case = "five levels at D = margin, 0.5% gained, 5,000 looks"
+    passes = [all(each is not None and each.finding == "within" for each in run) for run in found]
+    yield share("sequential run: PASS", case, "at most 2.5%", passes)
+    fails = [any(each is not None and each.finding == "beyond" for each in run) for run in found]
+    yield share("sequential run: FAIL", case, "at most 5%", fails)
+    one = [run[0] is not None and run[0].finding == "within" for run in found]
+    yield share("sequential level: within", case.replace("five levels", "one level"), "at most 2.5%", one)
 
 
 def order(runs: int) -> Iterator[Row]:
@@ -278,7 +319,7 @@ def _rates(rng: np.random.Generator, mean: float, icc: float, groups: int) -> ND
 
 def calibration(runs: int) -> Iterator[Row]:
     """Paired differences of ECE and smECE at n = 1,000: both sides off, and the reference calibrated."""
-    few = max(50, runs // 10)
+    few = max(2, runs // 10)
     for case, before in (("both off (5, 12 pp)", 0.05), ("reference calibrated, then 7 pp", 0.0)):
         rng, found = np.random.default_rng(12), []
         for seed in range(few):
@@ -293,16 +334,16 @@ def calibration(runs: int) -> Iterator[Row]:
 PARTS = (intervals, gate, families, any_change, sequences, clusters, calibration)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--runs", type=int, default=2000, help="simulated runs a row (ten times as many for counts)")
     parser.add_argument("--json", action="store_true", help="the rows as JSON on the last line")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     print("| method | case | promised | measured |\n|---|---|---|---|")
     rows = []
     for part in PARTS:
-        for row in part(max(50, options.runs)):
+        for row in part(max(1, options.runs)):
             rows.append(row)
             print(row, flush=True)
     if options.json:

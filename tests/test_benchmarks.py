@@ -45,6 +45,39 @@ def evaluate() -> Iterator[ModuleType]:
     yield from _loaded("evaluate")
 
 
+@pytest.fixture(scope="module")
+def judging() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        yield from _loaded("judging")
+    sys.modules.pop("judging_families", None)
+
+
+def test_every_promise_is_measured(judging: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    judging.main(["--runs", "2", "--json"])
+    *table, last = capsys.readouterr().out.splitlines()
+    rows = json.loads(last)
+    assert len(rows) == len(table) - 2 > 100
+    assert all(0 <= row["measured"] <= 1 for row in rows if row["unit"] == "%")
+    assert {"Tango", "Holm over 240, the gate", "e-process, mean items", "sequential run: PASS"} <= {
+        row["method"] for row in rows
+    }
+
+
+def test_many_design_effects_at_once_are_those_of_each(judging: ModuleType) -> None:
+    from judging_families import design_effects
+
+    rng = np.random.default_rng(1)
+    lost, gained = rng.binomial(10, 0.05, (5, 20)), rng.binomial(4, 0.1, (5, 20))
+    lost[0] = gained[0] = 0
+    group = np.repeat(np.arange(20), 10)
+    for k, found in enumerate(design_effects(lost, gained, 10).tolist()):
+        d = np.concatenate([[1] * b + [-1] * c + [0] * (10 - b - c) for b, c in zip(lost[k], gained[k], strict=True)])
+        clusters = judging.clustering(d, d != 0, group)
+        assert clusters is not None
+        assert found == pytest.approx(clusters.drop)
+
+
 def test_every_case_trains_in_every_regime(
     training: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
