@@ -45,7 +45,7 @@ def rows_of(cell: Cell, per_level: int, seed: int) -> NDArray[np.intp]:
 
     A subsampled environment answers at most ``per_level`` items of each level, drawn by ``seed`` and id alone.
     """
-    rows = _sample(cell, per_level, seed) if cell.environment.subsample else np.arange(len(cell.task.dataset))
+    rows = sample_of(cell.task, per_level, seed) if cell.environment.subsample else np.arange(len(cell.task.dataset))
     order = cell.deployment.runtime.order
     if order is None:
         return rows
@@ -53,10 +53,11 @@ def rows_of(cell: Cell, per_level: int, seed: int) -> NDArray[np.intp]:
     return rows[np.argsort(np.array(places), kind="stable")]
 
 
-def _sample(cell: Cell, per_level: int, seed: int) -> NDArray[np.intp]:
+def sample_of(task: TaskItems, per_level: int, seed: int) -> NDArray[np.intp]:
+    """Indices of at most ``per_level`` judged items of each level, ascending, drawn by ``seed`` and id alone."""
     chosen: dict[int, list[tuple[str, int]]] = {}
-    for index, item in enumerate(cell.task.dataset.items):
-        chosen.setdefault(cell.task.strata.get(item.id, 0), []).append((rank(item.id, seed), index))
+    for index, item in enumerate(task.dataset.items):
+        chosen.setdefault(task.strata.get(item.id, 0), []).append((rank(item.id, seed), index))
     return np.array(sorted(i for ranked in chosen.values() for _, i in sorted(ranked)[:per_level]), dtype=np.intp)
 
 

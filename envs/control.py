@@ -48,9 +48,12 @@ def _in_batches(predict: Predict, size: int) -> Predict:
     return lambda inputs: np.concatenate([predict(inputs[s : s + size]) for s in range(0, len(inputs), size)])
 
 
-def reference_windows(dataset: Dataset, source: Path, contract: Contract, count: int) -> NDArray[Any]:
-    """``count`` inputs that the reference controller meets on a data set's episodes."""
+def reference_windows(
+    dataset: Dataset, source: Path, contract: Contract, count: int, seen_by: ControlPreprocessing | None = None
+) -> NDArray[Any]:
+    """``count`` inputs that the reference controller meets on a data set's episodes; with ``seen_by`` as another
+    deployment's sensors see the same moments."""
     assert isinstance(contract.preprocessing, ControlPreprocessing)
     episodes = [episode_of(dataset, row) for row in range(len(dataset))]
     with open_runtime(reference_deployment(contract).runtime, source, contract) as session:
-        return windows(episodes, session.predict, contract.preprocessing, count)
+        return windows(episodes, session.predict, contract.preprocessing, count, seen_by=seen_by)

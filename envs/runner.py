@@ -108,7 +108,7 @@ class _Run:
         self._debug = debug
         self._laps = Laps()
         self._preparers: dict[str, tuple[Preparer, Preparer | None]] = {}
-        self._versions = _versions()  # once: reading them takes as long as a small model's thousand answers
+        self._versions = library_versions()  # once: reading them takes as long as a small model's thousand answers
         self._items = {name: task.dataset.digest() for name, task in matrix.tasks.items()}
         self._calibration = {
             name: task.calibration.digest() if task.calibration else "" for name, task in matrix.tasks.items()
@@ -422,7 +422,8 @@ def _preprocessing_key(cell: Cell) -> str:
     return digest([cell.bundle.task, input_key(cell.deployment.preprocessing, cell.deployment.shift)])
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """The versions that are part of every cell's address."""
     runtimes = versions("gapshift", "onnxruntime", "onnx", "openvino", "numpy")
     return runtimes | versions(
         "scipy", "tokenizers", "pillow", "opencv", "torch", "av", "simplejpeg", "soxr", "librosa"

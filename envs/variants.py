@@ -62,14 +62,26 @@ class Variants:
         """
         return self._in_format(cell, self._rewritten(cell), quantiser)
 
+    def existing(self, cell: Cell) -> Path | None:
+        """The file to run where it need not be made: the bundle's own, or one that lies in the run already."""
+        graph, precision = cell.deployment.graph, cell.deployment.precision
+        if precision != Precision():
+            path = self._converted_path(cell)
+        else:
+            path = self.source(cell.bundle) if graph == Graph() else self._rewritten_path(cell)
+        return path if path.exists() else None
+
     def _rewritten(self, cell: Cell) -> Path:
         source, graph = self.source(cell.bundle), cell.deployment.graph
         if graph == Graph():
             return source
-        path = self._path([cell.bundle.sha256, graph.model_dump(mode="json"), self._versions])
+        path = self._rewritten_path(cell)
         if not path.exists():
             rewrite(source, graph, path)
         return path
+
+    def _rewritten_path(self, cell: Cell) -> Path:
+        return self._path([cell.bundle.sha256, cell.deployment.graph.model_dump(mode="json"), self._versions])
 
     def _in_format(self, cell: Cell, source: Path, quantiser: Prepared | None) -> Path:
         precision, contract = cell.deployment.precision, cell.bundle.contract
@@ -80,9 +92,17 @@ class Variants:
             raise EvaluationError(
                 f"{precision.format} needs calibration items that are not judged; give --calibration-data DATA."
             )
-        graph = cell.deployment.graph
+        path = self._converted_path(cell)
+        if not path.exists():
+            batches = self._calibration_batches(cell, quantiser) if calibrated else None
+            variant(source, precision, path, calibration=batches, input_name=contract.model.input)
+        return path
+
+    def _converted_path(self, cell: Cell) -> Path:
+        precision, contract, graph = cell.deployment.precision, cell.bundle.contract, cell.deployment.graph
+        calibrated = precision.format in CALIBRATED_FORMATS
         chosen = calibration_address(precision, self._calibration[cell.bundle.task], cell.task)
-        path = self._path(
+        return self._path(
             [
                 cell.bundle.sha256,
                 precision.model_dump(mode="json"),
@@ -91,10 +111,6 @@ class Variants:
                 *([] if graph == Graph() else [graph.model_dump(mode="json")]),
             ]
         )
-        if not path.exists():
-            batches = self._calibration_batches(cell, quantiser) if calibrated else None
-            variant(source, precision, path, calibration=batches, input_name=contract.model.input)
-        return path
 
     def _path(self, address: list[Any]) -> Path:
         return self._workspace.root / "variants" / f"{digest(address)[:24]}.onnx"

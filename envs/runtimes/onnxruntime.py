@@ -72,7 +72,7 @@ class OnnxRuntimeSession(Session):
                 f"runtime.inter_op_threads = {self._runtime.inter_op_threads} means nothing while nodes run one after "
                 "another; set runtime.execution = parallel as well"
             )
-        self._session = self._create(_options(self._runtime))
+        self._session = self._create(session_options(self._runtime))
 
     def _predict(self, batch: NDArray[Any]) -> NDArray[Any]:
         takes = self.interface.input
@@ -85,7 +85,7 @@ class OnnxRuntimeSession(Session):
 
     def _executed(self) -> ExecutedGraph:
         """A second session, made alike, writes down what it runs."""
-        options = _options(self._runtime)
+        options = session_options(self._runtime)
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimized.onnx"
@@ -156,7 +156,8 @@ def _provider_options(runtime: Runtime) -> Mapping[str, str]:
     }.get(runtime.provider, {})
 
 
-def _options(runtime: Runtime) -> Any:
+def session_options(runtime: Runtime) -> Any:
+    """ONNX Runtime's session options for a runtime's settings; threads do not spin, nothing is logged."""
     ort = _library()
     options = ort.SessionOptions()
     modes = {"sequential": ort.ExecutionMode.ORT_SEQUENTIAL, "parallel": ort.ExecutionMode.ORT_PARALLEL}

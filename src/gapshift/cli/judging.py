@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gapshift.cli.layers import layer_options, layer_settings, show_layers
 from gapshift.cli.shared import (
     BUDGET,
     MARGIN,
@@ -92,13 +93,13 @@ def _judged(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--out", type=PATH, help="Folder of the new run (default: RUN itself).")
+@click.option("--out", type=PATH, help="Folder of the new run (default: RUN itself; with --layers RUN/layers).")
 @click.option(
     "--bundle",
     "bundles",
     multiple=True,
     metavar="NAME",
-    help="Only this bundle of the run; needs --out. Repeatable.",
+    help="Only this bundle of the run; needs --out, but with --layers. Repeatable.",
 )
 @click.option("--data", help="Where the run's data lies now, if it moved (TASK=PATH where it has several tasks).")
 @calibration_options
@@ -117,12 +118,16 @@ def _judged(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool
     help="Read each gated level item by item, and stop when it is decided (default: as the run did). A change of "
     "budget or of reading needs --out.",
 )
+@layer_options
 @json_option
 @click.pass_context
 def evaluate(
     context: click.Context, /, run: Path, out: Path | None, margin: float | None, as_json: bool, **options: Any
 ) -> int:
-    """Evaluate a run's bundles again; cells that exist are not run twice."""
+    """Evaluate a run's bundles again; cells that exist are not run twice. With --layers: where its cells break."""
+    layers = layer_settings(options)
+    if layers is not None:
+        return show_layers(context, run, out, as_json, layers, margin=margin, **options)
     from gapshift.flows.evaluate import evaluate_run
 
     with Console() as reporter:

@@ -125,17 +125,19 @@ def windows(
     preprocessing: ControlPreprocessing,
     count: int,
     batch: int = BATCH,
+    seen_by: ControlPreprocessing | None = None,
 ) -> NDArray[np.float32]:
     """At most ``count`` inputs that the controller meets, shape (n, window, observation).
 
-    They lie evenly over all steps of the first ``count`` episodes. Raises as ``rollout``.
+    They lie evenly over all steps of the first ``count`` episodes. With ``seen_by`` the controller drives as before,
+    and the inputs are what another deployment's sensors make of the same moments. Raises as ``rollout``.
     """
     driven = list(episodes[:count])
     done = rollout(driven, predict, preprocessing, batch)
     ends = np.cumsum(done.asked)
     places = np.unique(np.linspace(0, ends[-1] - 1, min(count, int(ends[-1]))).round().astype(np.intp))
     rows = np.searchsorted(ends, places, side="right").astype(np.intp)
-    sensors = Sensors(driven, done.observations.transpose(1, 0, 2), preprocessing)
+    sensors = Sensors(driven, done.observations.transpose(1, 0, 2), seen_by or preprocessing)
     return sensors.window(rows, places - (ends - done.asked)[rows])
 
 

@@ -1,0 +1,1 @@
+"""Where a deployment leaves the reference: layer by layer, by optimisation pass, by cause of other inputs."""

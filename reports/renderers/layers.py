@@ -1,0 +1,289 @@
+"""Where cells leave the reference, on a terminal, as Markdown and as one HTML page; all from ``layers.json`` alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from markupsafe import Markup
+
+from gapshift.reports.layer_words import error_words, node_words, passes_words, percent, size, weight_words
+from gapshift.reports.renderers import page
+from gapshift.reports.renderers.html import HERE, environment_of
+from gapshift.reports.renderers.markdown import ROWS_SHOWN, escape
+from gapshift.reports.renderers.tables import Cell, Chapter, Part, Table, plain, prose
+from gapshift.reports.renderers.view import Json, mapping, number, rows, sentence
+
+TITLE = "Where it breaks"
+_LINES = 12
+
+
+def render_layers(summary: Json) -> dict[str, str]:
+    """``layers.html`` and ``layers.md``, by file name."""
+    markdown = environment_of(HERE, autoescape=False)
+    markdown.filters["md"] = escape
+    html = environment_of(HERE, autoescape=True)
+    html.filters["minus"], html.filters["badge"] = page.minus, page.badge
+    style = Markup((HERE / "report.css").read_text(encoding="utf-8"))
+    text = markdown.get_template("layers.md.j2").render(rows_shown=ROWS_SHOWN, page="layers.html", **_page(summary))
+    return {
+        "layers.md": re.sub(r"\n{3,}", "\n\n", text).strip() + "\n",
+        "layers.html": html.get_template("layers.html.j2").render(style=style, **_page(summary)),
+    }
+
+
+def console_layers(summary: Json) -> str:
+    """One finding a cell, and what was left out, as plain text."""
+    lines = [TITLE, lead(summary), "", *(f"  {line}" for line in findings(summary))]
+    lines += [f"note: {note}" for note in _notes(summary)]
+    return "\n".join(lines) + "\n"
+
+
+def lead(summary: Json) -> str:
+    """How many cells on how many items."""
+    cells = rows(summary, "cells")
+    if not cells:
+        return "No cell of this run drifts: every prediction is the reference's."
+    items = summary.get("items")
+    on = f"at most {items:,} items, balanced over levels" if isinstance(items, int) else "all judged items"
+    return f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'}, compared with the reference on {on}."
+
+
+def findings(summary: Json) -> list[str]:
+    """One line a cell."""
+    return [f"{_name(entry)}: {entry.get('finding')}" for entry in rows(summary, "cells")]
+
+
+def _name(entry: Json) -> str:
+    return f"{entry.get('bundle')} in {entry.get('environment')}"
+
+
+def _notes(summary: Json) -> list[str]:
+    left = rows(summary, "left_out")
+    if not left:
+        return []
+    named = ", ".join(f"{row.get('bundle')} in {row.get('environment')}" for row in left[:3])
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    return [
+        f"{len(left)} more cells drift: {named}{more}. Of each environment the model with the most changed predictions "
+        "is shown; name others with --environment and --bundle."
+    ]
+
+
+# --------------------------------------------------------------------- the page
+
+
+def _page(summary: Json) -> dict[str, object]:
+    rules = mapping(summary.get("rules"))
+    return {
+        "title": TITLE,
+        "lead": lead(summary),
+        "lines": findings(summary)[:_LINES],
+        "notes": _notes(summary),
+        "chapters": [_chapter(place, entry) for place, entry in enumerate(rows(summary, "cells"))],
+        "words": _words(rules),
+    }
+
+
+def _words(rules: Json) -> str:
+    return (
+        "Normalised error is the norm of the difference over the norm of the reference's tensor, over all items. "
+        "On its own: the node is given the reference's inputs, so that only what it adds itself is left. Floor: what graph "
+        "optimisation changes in the reference, which should not matter. A layer leaves from "
+        f"{rules.get('floor_times')} times its floor on, at least {rules.get('least_threshold'):g}; it is blamed where "
+        f"its own error is {rules.get('stands_out')} times the median of the others'. An item counts as changed from a "
+        f"normalised error of {rules.get('noticeable')} on. A pass is looked for where the outputs of two optimisation "
+        f"levels differ by more than {rules.get('pass_threshold'):g}. Nothing here is a verdict."
+    )
+
+
+def _chapter(place: int, entry: Json) -> Chapter:
+    return Chapter(f"cell-{place}", _name(entry), _name(entry), tuple(_parts(entry)))
+
+
+def _parts(entry: Json) -> Iterator[Part]:
+    yield Part("", sentence(entry.get("finding")), (_facts(entry),), notes=_cell_notes(entry))
+    if entry.get("answers"):
+        yield _answers(mapping(entry["answers"]))
+    if rows(entry, "causes"):
+        yield Part(
+            "Ways of preparing nearest to its inputs",
+            "What is left of the difference when items are prepared so.",
+            (_causes(rows(entry, "causes")),),
+        )
+    if rows(entry, "layers"):
+        yield Part("Layer by layer", "In the order in which they run.", (_layers(entry),), notes=_unmatched(entry))
+    weights = rows(mapping(entry.get("leaving")), "weights")
+    if weights:
+        yield Part("Weights of the blamed layer", "Against the reference's.", (_weights(weights),))
+    if entry.get("passes"):
+        passes = mapping(entry["passes"])
+        yield Part("Graph optimisation", _passes_lead(passes), tuple(_passes(passes)))
+
+
+def _facts(entry: Json) -> Table:
+    drift, outputs = mapping(entry.get("drift")), mapping(entry.get("outputs"))
+    made = [
+        ("deviations", ", ".join(f"{key} = {value}" for key, value in mapping(entry.get("deviations")).items())),
+        ("predictions changed in its records", _changed(drift)),
+        ("items compared here", entry.get("items")),
+        ("inputs differ by", _error(mapping(entry.get("given")))),
+        ("outputs differ by", _error(outputs)),
+        ("items with another highest score", percent(number(outputs.get("changed_answers"))) if outputs else None),
+    ]
+    return Table("What", ("", "value"), tuple((Cell(name), plain(value)) for name, value in made if value))
+
+
+def _changed(drift: Json) -> str | None:
+    if not drift.get("n"):
+        return None
+    return f"{drift['changed']:,} of {drift['n']:,} ({drift['lost']:,} lost, {drift['gained']:,} gained)"
+
+
+def _error(found: Json) -> str | None:
+    return error_words(found) if found else None
+
+
+def _cell_notes(entry: Json) -> tuple[str, ...]:
+    notes = [sentence(note) for note in entry.get("notes") or ()]
+    parts = number(entry.get("parts"))
+    if parts and parts > 1:
+        notes.append(f"Its tensors were opened in {parts:.0f} parts, one after the other.")
+    opening = number(entry.get("opening"))
+    passes = mapping(entry.get("passes"))
+    if opening and passes.get("level"):
+        notes.append(
+            f"Opening a model keeps its layers from being fused, so what follows is the unfused model; fused, its "
+            f"outputs differ from it by {size(opening)}."
+        )
+    return tuple(notes)
+
+
+def _layers(entry: Json) -> Table:
+    blamed, first = (mapping(entry.get("leaving")).get(key) for key in ("blamed", "first"))
+    made = tuple(
+        (
+            Cell(node_words(layer), _here(layer), css="b" if layer.get("tensor") == blamed else ""),
+            Cell(error_words(layer)),
+            Cell(size(number(layer.get("inputs")))),
+            Cell("–" if layer.get("own") is None and layer.get("own_finite") else size(number(layer.get("own")))),
+            Cell(size(number(layer.get("floor")))),
+            Cell("–" if layer.get("largest") is None else f"{layer['largest']:.3g}"),
+            Cell("–" if layer.get("cosine") is None else f"{layer['cosine']:.4f}"),
+            Cell(percent(number(layer.get("changed")))),
+            *(_level(layer, level) for level in ("1", "5")),
+            plain(_mark(layer, blamed, first)),
+        )
+        for layer in rows(entry, "layers")
+    )
+    heads = (
+        "layer",
+        "error",
+        "inputs to it",
+        "on its own",
+        "floor",
+        "largest |a − b|",
+        "cosine",
+        "items changed",
+        "level 1",
+        "level 5",
+        "",
+    )
+    return Table("Normalised error of each tensor", heads, made)
+
+
+def _here(layer: Json) -> str:
+    """The cell's own tensor and operator, where they are called otherwise."""
+    theirs = mapping(layer.get("reference"))
+    same = (theirs.get("tensor"), theirs.get("operator")) == (layer.get("tensor"), layer.get("operator"))
+    return str(layer.get("tensor")) if same else f"{layer.get('tensor')}, by {layer.get('operator')}"
+
+
+def _mark(layer: Json, blamed: object, first: object) -> str:
+    marks = [word for word, tensor in (("blamed", blamed), ("first to leave", first)) if layer.get("tensor") == tensor]
+    return ", ".join(marks)
+
+
+def _level(layer: Json, level: str) -> Cell:
+    levels = mapping(layer.get("levels"))
+    return Cell(size(number(levels[level])) if level in levels else "–")
+
+
+def _unmatched(entry: Json) -> tuple[str, ...]:
+    """Tensors without a counterpart, each named."""
+    found = []
+    for key, whose in (("unmatched_reference", "the reference's"), ("unmatched", "the cell's")):
+        names = [str(row.get("tensor")) for row in rows(entry, key)]
+        if names:
+            found.append(f"{len(names)} of {whose} tensors have no counterpart by name: {', '.join(names)}.")
+    return tuple(found)
+
+
+def _causes(found: Sequence[Json]) -> Table:
+    made = tuple(
+        (
+            Cell(str(row.get("name"))),
+            prose(row.get("words")),
+            Cell(size(number(row.get("left")))),
+            plain("makes these inputs" if row.get("is_cause") else ""),
+        )
+        for row in found
+    )
+    return Table("Ways of preparing", ("name", "what it is", "left", ""), made)
+
+
+def _answers(answers: Json) -> Part:
+    made = tuple(
+        (
+            Cell(str(row.get("name"))),
+            prose(row.get("words")),
+            Cell(percent(number(row.get("after")))),
+            plain(row.get("gained")),
+            plain(row.get("lost")),
+            Cell(f"{number(row.get('p_holm')) or 0.0:.2g}"),
+            plain("yes" if row.get("named") else "no"),
+        )
+        for row in rows(answers, "tried")
+    )
+    heads = ("name", "what it is", "agree", "gained", "lost", "Holm's p", "better")
+    n, tried = answers.get("n"), (number(answers.get("candidates")) or 0) - (number(answers.get("unfit")) or 0)
+    lead = (
+        f"Against {answers.get('trusted')}: {percent(number(answers.get('before')))} of {n} items agree as the "
+        f"contract prepares them. {tried:.0f} other ways were tried on {answers.get('screening')} further items; those that did "
+        "best there answered these."
+    )
+    tables = (Table("Ways of preparing", heads, made),) if made else ()
+    return Part("What brings the trusted answers back", lead, tables)
+
+
+def _weights(found: Sequence[Json]) -> Table:
+    made = tuple(
+        (
+            Cell(str(row.get("name"))),
+            plain(" × ".join(str(side) for side in row.get("shape") or ())),
+            Cell(size(number(row.get("error")))),
+            prose(sentence(weight_words(row))),
+        )
+        for row in found
+    )
+    return Table("Weights", ("weight", "shape", "error", "where"), made)
+
+
+def _passes_lead(passes: Json) -> str:
+    return sentence(passes_words(passes)) or "No optimisation level changes the outputs."
+
+
+def _passes(passes: Json) -> Iterator[Table]:
+    errors, changed = mapping(passes.get("errors")), mapping(passes.get("changed"))
+    made = tuple(
+        (Cell(level), Cell(size(number(error))), Cell(percent(number(changed.get(level)))))
+        for level, error in errors.items()
+    )
+    yield Table("Outputs against the unoptimised ones", ("level", "error", "another highest score"), made)
+    left = mapping(passes.get("left"))
+    if left:
+        tried = tuple(
+            (Cell(name), Cell(size(number(error))), plain("restores them" if name in passes["restoring"] else ""))
+            for name, error in left.items()
+        )
+        yield Table("With one pass disabled", ("pass", "error that is left", ""), tried)
