@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from gapshift.domains.answering import Predict, episode_of
 from gapshift.domains.base import Dataset
-from gapshift.domains.control.episodes import action_disagreement, windows
+from gapshift.domains.control.episodes import action_disagreement, seen_by
 from gapshift.envs.cells import Cell
 from gapshift.envs.resolve import reference_deployment
 from gapshift.envs.runtimes import open_runtime
@@ -48,12 +49,17 @@ def _in_batches(predict: Predict, size: int) -> Predict:
     return lambda inputs: np.concatenate([predict(inputs[s : s + size]) for s in range(0, len(inputs), size)])
 
 
-def reference_windows(
-    dataset: Dataset, source: Path, contract: Contract, count: int, seen_by: ControlPreprocessing | None = None
-) -> NDArray[Any]:
-    """``count`` inputs that the reference controller meets on a data set's episodes; with ``seen_by`` as another
-    deployment's sensors see the same moments."""
+def reference_windows(dataset: Dataset, source: Path, contract: Contract, count: int) -> NDArray[Any]:
+    """``count`` inputs that the reference controller meets on a data set's episodes."""
+    assert isinstance(contract.preprocessing, ControlPreprocessing)
+    return windows_seen_by([contract.preprocessing], dataset, source, contract, count)[0]
+
+
+def windows_seen_by(
+    others: Sequence[ControlPreprocessing], dataset: Dataset, source: Path, contract: Contract, count: int
+) -> list[NDArray[Any]]:
+    """The moments of ``reference_windows`` as each of other deployments' sensors sees them."""
     assert isinstance(contract.preprocessing, ControlPreprocessing)
     episodes = [episode_of(dataset, row) for row in range(len(dataset))]
     with open_runtime(reference_deployment(contract).runtime, source, contract) as session:
-        return windows(episodes, session.predict, contract.preprocessing, count, seen_by=seen_by)
+        return list(seen_by(others, episodes, session.predict, contract.preprocessing, count))

@@ -26,6 +26,7 @@ def _parts(entry: Json) -> Iterator[str]:
         yield _given(entry)
     if entry["layers"] is not None:
         yield from filter(None, (_layers(entry), passes_words(entry["passes"])))
+    yield from entry["notes"]
 
 
 def _outputs(outputs: Json) -> str:
@@ -73,8 +74,8 @@ def _blamed(layer: Json, leaving: Json) -> str:
     own = size(layer["own"]) if layer["own_finite"] else "not finite"
     others = f", the other layers {size(leaving['typical'])}" if leaving["typical"] else ""
     said = (
-        f"leaves at {node_words(layer)}: normalised error {error_words(layer)}, inputs to it {size(layer['inputs'])}, on "
-        f"its own {own}{others}"
+        f"leaves at {node_words(layer)}: normalised error {error_words(layer)}, inputs to it {size(layer['inputs'])}, "
+        f"on its own {own}{others}"
     )
     return "; ".join(filter(None, (said, scale_words(leaving["scale"]), *map(weight_words, leaving["weights"][:2]))))
 

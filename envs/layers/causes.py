@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gapshift.domains.answering import Asked, answer
 from gapshift.domains.base import Dataset
 from gapshift.domains.services import Rows
+from gapshift.envs.control import windows_seen_by
 from gapshift.envs.layers.candidates import Applied, Candidate
 from gapshift.envs.layers.compare import differences_of
 from gapshift.envs.prepare import Prepared, Preparer
@@ -32,6 +33,8 @@ REPRODUCES = 1e-3
 """A candidate reproduces inputs whose normalised distance from its own is at most this."""
 CONFIRMED = 8
 """Candidates that answer the confirming items."""
+_READINGS = 256
+"""A controller's inputs on which candidates are compared."""
 _UNSHIFTED = Shift()
 _SCREENING_SHARE = 4
 """One item in so many screens."""
@@ -113,6 +116,32 @@ def reproducing(candidates: Sequence[Candidate], inputs: Inputs, target: Rows) -
     return sorted(found, key=lambda each: each.left)
 
 
+def reproducing_readings(
+    candidates: Sequence[Candidate],
+    dataset: Dataset,
+    model: Path,
+    contract: Contract,
+    deployed: ControlPreprocessing,
+) -> list[Reproduced]:
+    """The same for a controller's readings along the reference's trajectories over ``dataset``.
+
+    How long an action is held is no reading; a candidate that is that alone reproduces the contract's own.
+    """
+    found = []
+    for each in candidates:
+        how = each.preprocessing
+        if not isinstance(how, ControlPreprocessing):
+            continue
+        try:
+            theirs, mine = windows_seen_by([deployed, how], dataset, model, contract, _READINGS)
+        except GapshiftError:
+            continue
+        if mine.shape == theirs.shape:
+            levels = np.zeros(len(theirs), dtype=np.int64)
+            found.append(Reproduced(each.name, each.words, differences_of(theirs, mine, levels).error))
+    return sorted(found, key=lambda each: each.left)
+
+
 def fitted(contract: AnyPreprocessing, mine: NDArray[Any], theirs: NDArray[Any]) -> Reproduced | None:
     """The mean and deviation that turn the contract's inputs (n, ...) into the deployment's, channel by channel, where
     a straight line does; for images alone."""
@@ -147,8 +176,8 @@ def tried(
     trusted: Mapping[str, int] | None,
     folds: NDArray[np.bool_],
 ) -> Trial:
-    """Ask the model with every candidate's inputs. ``trusted`` is each item's answer, by id (None: the right one); ``folds`` (n,) says which
-    items screen.
+    """Ask the model with every candidate's inputs. ``trusted`` is each item's answer, by id (None: the right one);
+    ``folds`` (n,) says which items screen.
 
     Raises EvaluationError where the model cannot run.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapshift.envs.layers.candidates import candidates
-from gapshift.envs.layers.causes import REPRODUCES, Reproduced, fitted, reproducing
+from gapshift.envs.layers.causes import REPRODUCES, Reproduced, fitted, reproducing, reproducing_readings
 from gapshift.envs.layers.compare import Comparison, compare, differences_of
 from gapshift.envs.layers.leaving import Leaving, leaving
 from gapshift.envs.layers.opened import OpenModel
@@ -104,9 +104,14 @@ def _opening(site: Site, passes: Passes) -> float:
 
 def _causes(site: Site) -> tuple[Reproduced, ...]:
     """The ways of preparing nearest to the cell's inputs, on some of the items; a corruption is none of them."""
-    if isinstance(site.contract.preprocessing, ControlPreprocessing) or site.cell.deployment.shift != Shift():
+    if site.cell.deployment.shift != Shift():
         return ()
-    rows = np.linspace(0, len(site.levels) - 1, min(_SAMPLE, len(site.levels))).round().astype(np.intp)
+    deployed = site.cell.deployment.preprocessing
+    if isinstance(deployed, ControlPreprocessing):
+        episodes = site.inputs.dataset.subset(_spread(len(site.inputs.dataset)).tolist())
+        known = candidates(site.contract, None)
+        return tuple(reproducing_readings(known, episodes, site.reference.path, site.contract, deployed)[:_NAMED])
+    rows = _spread(len(site.levels))
     mine, theirs = site.reference.inputs[rows], site.other.inputs[rows]
     with site.inputs.part(site.places[rows]) as part:
         found = reproducing(candidates(site.contract, mine), part, theirs)
@@ -114,3 +119,8 @@ def _causes(site: Site) -> tuple[Reproduced, ...]:
     if line is not None and line.left <= REPRODUCES and not (found and found[0].left <= REPRODUCES):
         found.insert(0, line)
     return tuple(found[:_NAMED])
+
+
+def _spread(n: int) -> NDArray[np.intp]:
+    """At most ``_SAMPLE`` of n rows, evenly."""
+    return np.linspace(0, n - 1, min(_SAMPLE, n)).round().astype(np.intp)

@@ -168,4 +168,4 @@ _NUMPY = {
 
 def _as(value: NDArray[Any], kind: str) -> NDArray[Any]:
     wanted = _NUMPY.get(kind)
-    return np.ascontiguousarray(value if wanted is None else value.astype(wanted, copy=False))
+    return np.asarray(value if wanted is None else value.astype(wanted, copy=False), order="C")  # 0-d stays 0-d

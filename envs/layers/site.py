@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gapshift.domains.base import Dataset
 from gapshift.domains.services import Rows
 from gapshift.envs.cells import Cell, TaskItems, sample_of
-from gapshift.envs.control import reference_windows
+from gapshift.envs.control import windows_seen_by
 from gapshift.envs.layers.causes import Inputs
 from gapshift.envs.layers.compare import Side
 from gapshift.envs.prepare import Preparer
@@ -25,6 +25,7 @@ from gapshift.errors import EvaluationError
 from gapshift.export.stamp import read_contract, read_stamp
 from gapshift.schema import (
     CALIBRATED_FORMATS,
+    AnyPreprocessing,
     Bundle,
     Contract,
     ControlPreprocessing,
@@ -35,7 +36,7 @@ from gapshift.schema import (
 )
 from gapshift.workspace import Workspace
 
-_WINDOWS = 512
+WINDOWS = 512
 """A controller's inputs along the reference's trajectories."""
 
 
@@ -116,7 +117,7 @@ class Sites:
             levels=_levels(cell, inputs.dataset, places),
             places=places,
             inputs=inputs,
-            notes=_left_out(deployment),
+            notes=_left_out(deployment, contract.preprocessing),
         )
 
     def source(self, bundle: Bundle) -> Path:
@@ -155,8 +156,7 @@ class Sites:
         """Both sides' inputs, and the rows of ``inputs`` that they are of; -1 for a controller's moments."""
         own, deployed = contract.preprocessing, cell.deployment.preprocessing
         if isinstance(own, ControlPreprocessing) and isinstance(deployed, ControlPreprocessing):
-            pair = (reference_windows(inputs.dataset, source, contract, _WINDOWS, how) for how in (own, deployed))
-            mine, theirs = pair
+            mine, theirs = windows_seen_by([own, deployed], inputs.dataset, source, contract, WINDOWS)
             return mine, theirs, np.full(len(mine), -1, dtype=np.intp)
         one, other = inputs.prepared(own), inputs.prepared(deployed, cell.deployment.shift)
         if one is None or other is None:  # no controller's contract is another domain's
@@ -184,7 +184,12 @@ def _contract_of(model: Path, bundle: Bundle) -> Contract:
     return read_contract(model) if "contract" in read_stamp(model) else bundle.contract
 
 
-def _left_out(deployment: Deployment) -> tuple[str, ...]:
-    if deployment.service == Service():
-        return ()
-    return ("its service's failures, late and stale answers are not part of what is compared",)
+def _left_out(deployment: Deployment, own: AnyPreprocessing) -> tuple[str, ...]:
+    """What a deployment does that neither inputs nor layers show."""
+    said, deployed = [], deployment.preprocessing
+    if deployment.service != Service():
+        said.append("its service's failures, late and stale answers are not part of what is compared")
+    if isinstance(own, ControlPreprocessing) and isinstance(deployed, ControlPreprocessing):
+        moved = [name for name in ("action_repeat", "action_noise") if getattr(own, name) != getattr(deployed, name)]
+        said += [f"{name} acts on what the controller decided, which no layer shows" for name in moved]
+    return tuple(said)

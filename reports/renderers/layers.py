@@ -88,12 +88,13 @@ def _page(summary: Json) -> dict[str, object]:
 def _words(rules: Json) -> str:
     return (
         "Normalised error is the norm of the difference over the norm of the reference's tensor, over all items. "
-        "On its own: the node is given the reference's inputs, so that only what it adds itself is left. Floor: what graph "
-        "optimisation changes in the reference, which should not matter. A layer leaves from "
-        f"{rules.get('floor_times')} times its floor on, at least {rules.get('least_threshold'):g}; it is blamed where "
-        f"its own error is {rules.get('stands_out')} times the median of the others'. An item counts as changed from a "
-        f"normalised error of {rules.get('noticeable')} on. A pass is looked for where the outputs of two optimisation "
-        f"levels differ by more than {rules.get('pass_threshold'):g}. Nothing here is a verdict."
+        "On its own: the node is given the reference's inputs, so that only what it adds itself is left. "
+        "Floor: what graph optimisation changes in the reference, which should not matter. "
+        f"A layer leaves from {rules.get('floor_times')} times its floor on, at least "
+        f"{rules.get('least_threshold'):g}; it is blamed where its own error is {rules.get('stands_out')} times the "
+        "median of the others'. An item counts as changed from a normalised error of "
+        f"{rules.get('noticeable')} on. A pass is looked for where the outputs of two optimisation levels differ by "
+        f"more than {rules.get('pass_threshold'):g}. Nothing here is a verdict."
     )
 
 
@@ -249,8 +250,8 @@ def _answers(answers: Json) -> Part:
     n, tried = answers.get("n"), (number(answers.get("candidates")) or 0) - (number(answers.get("unfit")) or 0)
     lead = (
         f"Against {answers.get('trusted')}: {percent(number(answers.get('before')))} of {n} items agree as the "
-        f"contract prepares them. {tried:.0f} other ways were tried on {answers.get('screening')} further items; those that did "
-        "best there answered these."
+        f"contract prepares them. {tried:.0f} other ways were tried on {answers.get('screening')} further items; those "
+        "that did best there answered these."
     )
     tables = (Table("Ways of preparing", heads, made),) if made else ()
     return Part("What brings the trusted answers back", lead, tables)

@@ -62,11 +62,12 @@ def layers_run(
 ) -> tuple[Json, dict[str, Path]]:
     """Examine cells of a run, and write ``layers.json``, ``layers.md`` and ``layers.html``.
 
-    ``environments``: which cells (``reference`` is one: what explains that it differs from the trusted answers; none:
-    of each environment that changes predictions the model in which it changes most, named deployments first,
-    ``MOST_CELLS`` at most; mistakes and stress only where they are deployments). ``bundles``: of which models (none: all). ``items``: on how many judged
-    items, balanced over levels (None: all). ``against``: a model file that takes the reference's place, or the folder
-    of another run whose answers to the same items are the trusted ones. Returns the summary and the files.
+    ``environments``: which cells; ``reference`` is one: what explains that it differs from the trusted answers. None
+    named: of each environment that changes predictions the model in which it changes most, named deployments first,
+    ``MOST_CELLS`` at most; mistakes and stress only where they are deployments. ``bundles``: of which models (none:
+    all). ``items``: on how many judged items, balanced over levels (None: all). ``against``: a model file that takes
+    the reference's place, or the folder of another run whose answers to the same items are the trusted ones. Returns
+    the summary and the files.
     Raises UnknownNameError for a name that does not exist, WorkspaceError for a folder that is no run, DataError where
     items are missing. One cell's trouble is that cell's entry.
     """

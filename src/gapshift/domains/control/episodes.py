@@ -125,20 +125,30 @@ def windows(
     preprocessing: ControlPreprocessing,
     count: int,
     batch: int = BATCH,
-    seen_by: ControlPreprocessing | None = None,
 ) -> NDArray[np.float32]:
     """At most ``count`` inputs that the controller meets, shape (n, window, observation).
 
-    They lie evenly over all steps of the first ``count`` episodes. With ``seen_by`` the controller drives as before,
-    and the inputs are what another deployment's sensors make of the same moments. Raises as ``rollout``.
+    They lie evenly over all steps of the first ``count`` episodes. Raises as ``rollout``.
     """
+    return seen_by([preprocessing], episodes, predict, preprocessing, count, batch)[0]
+
+
+def seen_by(
+    others: Sequence[ControlPreprocessing],
+    episodes: Sequence[Episode],
+    predict: Predict,
+    preprocessing: ControlPreprocessing,
+    count: int,
+    batch: int = BATCH,
+) -> list[NDArray[np.float32]]:
+    """The moments of ``windows``, as the sensors of each of ``others`` see them: the controller drives as before."""
     driven = list(episodes[:count])
     done = rollout(driven, predict, preprocessing, batch)
     ends = np.cumsum(done.asked)
     places = np.unique(np.linspace(0, ends[-1] - 1, min(count, int(ends[-1]))).round().astype(np.intp))
     rows = np.searchsorted(ends, places, side="right").astype(np.intp)
-    sensors = Sensors(driven, done.observations.transpose(1, 0, 2), seen_by or preprocessing)
-    return sensors.window(rows, places - (ends - done.asked)[rows])
+    observed, steps = done.observations.transpose(1, 0, 2), places - (ends - done.asked)[rows]
+    return [Sensors(driven, observed, other).window(rows, steps) for other in others]
 
 
 def action_disagreement(
