@@ -63,7 +63,7 @@ def show_layers(
     from gapshift.flows.layers import layers_run
     from gapshift.reports.renderers.layers import console_layers
 
-    for name, flag in (("groups", "--group"), ("margin", "--margin")):
+    for name, flag in (("groups", "--group"), ("margin", "--margin"), ("self_test", "--self-test")):
         if options.pop(name):
             raise UsageError(
                 f"{flag} means nothing with --layers, which judges nothing. Name cells with --environment."
