@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ from gapshift.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _ITEMS = 500
+_TAKEN = ("bundles", "environments", "environment_file", "data")
+"""The options of an evaluation that choose what is looked at."""
 
 
 def layer_options(command: Command) -> Command:
@@ -56,6 +58,16 @@ def layer_settings(options: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def _refuse(options: Mapping[str, Any]) -> None:
+    """Every other option of an evaluation decides how cells run or are judged, and here none does."""
+    for name, value in options.items():
+        if name not in (*_TAKEN, "calibration_data", "calibration_split") and value not in (None, False, ()):
+            flag = f"--{name.removesuffix('s') if name == 'groups' else name.replace('_', '-')}"
+            raise UsageError(
+                f"{flag} means nothing with --layers, which judges nothing. Name cells with --environment."
+            )
+
+
 def show_layers(
     context: click.Context, run: Path, out: Path | None, as_json: bool, layers: dict[str, Any], **options: Any
 ) -> int:
@@ -63,15 +75,12 @@ def show_layers(
     from gapshift.flows.layers import layers_run
     from gapshift.reports.renderers.layers import console_layers
 
-    for name, flag in (("groups", "--group"), ("margin", "--margin"), ("self_test", "--self-test")):
-        if options.pop(name):
-            raise UsageError(
-                f"{flag} means nothing with --layers, which judges nothing. Name cells with --environment."
-            )
+    _refuse(options)
     source = quantiser_source(options)
+    kept = {name: options[name] for name in _TAKEN}
     with Console() as reporter:
         summary, paths = layers_run(
-            run, out, calibration_data=source, reporter=reporter, debug=context.obj["debug"], **layers, **options
+            run, out, calibration_data=source, reporter=reporter, debug=context.obj["debug"], **layers, **kept
         )
     say(console_layers(summary), as_json)
     for path in paths.values():
