@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gapshift.deploy_tests.options import add_options, add_short_forms, given
+from gapshift.errors import GapshiftError, SettingsError
+from gapshift.settings_file import find_settings
 
 if TYPE_CHECKING:
+    from gapshift.deploy_tests.baseline import Baseline
     from gapshift.deploy_tests.planning import Judged
     from gapshift.deploy_tests.results import GapshiftCell, GapshiftLevel, GapshiftRun
     from gapshift.deploy_tests.settings import PytestSettings
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from gapshift.domains.base import Dataset
 
 SUITE = Path(__file__).parent.resolve()
+PACKAGE = "gapshift.deploy_tests"
 
 
 @dataclass
@@ -33,6 +37,7 @@ class State:
     session: str
     in_suite: bool = False
     settings: PytestSettings | None = None
+    where: str = ""
     cells: list[tuple[str, str]] = field(default_factory=list)
     judged: Path | None = None
 
@@ -49,15 +54,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> None:
     """Short forms for ``--pyargs gapshift.deploy_tests``, whose conftest.py is found too late for options."""
     known = early_config.known_args_namespace
-    if known.pyargs and any(str(name).startswith("gapshift.deploy_tests") for name in known.file_or_dir):
+    if known.pyargs and any(_is_suite(str(name)) for name in known.file_or_dir):
         add_short_forms(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, so that --strict-markers accepts it."""
+    """Register the marker, so that --strict-markers accepts it, and read the settings where there are some."""
     worker = getattr(config, "workerinput", {})
     config.stash[STATE] = State(session=worker.get("gapshift_session") or uuid.uuid4().hex)
     config.addinivalue_line("markers", "gapshift: a judgement of a model in a deployment environment")
+    problem = ""
+    try:
+        if in_use(config):
+            settings_of(config)
+    except GapshiftError as error:
+        problem = str(error)
+    if problem:
+        raise pytest.UsageError(f"gapshift: {problem}")
+
+
+def in_use(config: pytest.Config) -> bool:
+    """Whether this session asks for something of gapshift's: an option, the suite, a table in the user's settings."""
+    return bool(given(config) or any(map(_is_suite, config.args)) or "pytest" in find_settings().tables)
+
+
+def _is_suite(target: str) -> bool:
+    """Whether a path or a module on the command line is the shipped suite or a part of it."""
+    name = target.split("::")[0]
+    return (
+        name == PACKAGE
+        or name.startswith(f"{PACKAGE}.")
+        or SUITE in (path := Path(name).resolve()).parents
+        or path == SUITE
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -74,14 +103,6 @@ def pytest_testnodedown(node: Any) -> None:
         node.config.stash[STATE].judged = Path(judged)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell pytest-xdist's controller where the run lies."""
-    output, judged = getattr(session.config, "workeroutput", None), session.config.stash[STATE].judged
-    if output is not None and judged is not None:
-        output["gapshift_judged"] = str(judged)
-
-
 # --------------------------------------------------------------------------- what is planned
 
 
@@ -89,22 +110,31 @@ def settings_of(config: pytest.Config) -> PytestSettings:
     """The session's settings. Raises SettingsError and UnknownNameError."""
     state = config.stash[STATE]
     if state.settings is None:
-        from gapshift.deploy_tests.settings import merged
+        from gapshift.deploy_tests.settings import session_settings
 
-        state.settings = merged({}, "", None, given(config))
+        state.settings, state.where = session_settings(given(config))
     return state.settings
+
+
+def _baseline(config: pytest.Config) -> Baseline | None:
+    """The baseline, where one is named. Raises SettingsError."""
+    from gapshift.deploy_tests.baseline import read_baseline
+
+    folder = settings_of(config).path("baseline")
+    return read_baseline(folder) if folder else None
 
 
 def _cells(config: pytest.Config) -> list[tuple[str, str]]:
     """Every planned bundle and environment; a usage error ends the collection with its text."""
-    from gapshift.deploy_tests.planning import planned_cells
+    from gapshift.deploy_tests.planning import planned_cells, run_folder
     from gapshift.deploy_tests.words import refuse
-    from gapshift.errors import GapshiftError
 
     state = config.stash[STATE]
     problem = ""
     if not state.cells:
         try:
+            _baseline(config)
+            run_folder(settings_of(config))
             state.cells = planned_cells(settings_of(config))
         except GapshiftError as error:
             problem = str(error)
@@ -142,20 +172,29 @@ def _per_level(metafunc: pytest.Metafunc) -> None:
 def gapshift_run(request: pytest.FixtureRequest) -> GapshiftRun:
     """The whole planned run, evaluated and judged once however many workers ask: ``.verdict``, ``.summary``,
     ``.cell(environment, bundle=None)``, ``.report`` and ``.folder`` (its records: ``gapshift.workspace.Workspace``)."""
-    from gapshift.deploy_tests.planning import evaluate, run_folder
-    from gapshift.deploy_tests.session import judged_once
-    from gapshift.errors import GapshiftError
-
-    state, problem = request.config.stash[STATE], ""
+    problem = ""
     try:
-        settings = settings_of(request.config)
-        folder = run_folder(settings)
-        run = judged_once(folder, state.session, lambda: evaluate(settings, folder))
-        state.judged = folder
-        return run
+        return _judged(request.config)
     except GapshiftError as error:
         problem = str(error)
     pytest.fail(problem, pytrace=False)
+
+
+def _judged(config: pytest.Config) -> GapshiftRun:
+    from gapshift.deploy_tests.planning import evaluate, run_folder
+    from gapshift.deploy_tests.session import judged_once
+
+    state, settings = config.stash[STATE], settings_of(config)
+    if settings.model is None and not state.in_suite:
+        raise SettingsError(
+            "No model is named. Give --gapshift-model and --gapshift-data, or `model` and `data` in [pytest] of "
+            "gapshift.toml ([tool.gapshift.pytest] of pyproject.toml)."
+        )
+    _baseline(config)
+    folder = run_folder(settings)
+    run = judged_once(folder, state.session, lambda: evaluate(settings, folder))
+    state.judged = folder
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -222,14 +261,49 @@ def gapshift_inconclusive(request: pytest.FixtureRequest) -> str:
 # --------------------------------------------------------------------- what the session says
 
 
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What is tested, on which machine, against which baseline; nothing in sessions that do not use gapshift."""
+    if config.stash[STATE].settings is None:
+        return []
+    from gapshift.deploy_tests.header import header
+
+    return header(settings_of(config), config.stash[STATE].where)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The run's own facts for JUnit; a worker tells the controller, which writes them, where the run lies."""
+    state = session.config.stash.get(STATE, None)
+    if state is None or state.judged is None:
+        return
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["gapshift_judged"] = str(state.judged)
+        return
+    writers = [each for each in session.config.pluginmanager.get_plugins() if hasattr(each, "add_global_property")]
+    if not writers or (run := _run_of(session.config)) is None:
+        return
+    from gapshift.deploy_tests.summary import suite_properties
+
+    for name, value in suite_properties(run, _baseline(session.config)).items():
+        for writer in writers:  # the fixture record_testsuite_property writes nothing under pytest-xdist
+            writer.add_global_property(name, value)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Drops per level, and where the report lies, if this very session judged."""
+    run = _run_of(config)
+    if run is not None:
+        from gapshift.deploy_tests.summary import write_summary
+
+        write_summary(terminalreporter, run, settings_of(config).inconclusive, _baseline(config))
+
+
+def _run_of(config: pytest.Config) -> GapshiftRun | None:
+    """The run that this very session judged, here or in one of its workers."""
     state = config.stash[STATE]
     if state.judged is None:
-        return
+        return None
     from gapshift.deploy_tests.session import judged_in
-    from gapshift.deploy_tests.summary import write_summary
 
-    run = judged_in(state.judged, state.session)
-    if run is not None:
-        write_summary(terminalreporter, run)
+    return judged_in(state.judged, state.session)

@@ -11,7 +11,7 @@ from pydantic import Field
 from gapshift.deploy_tests.options import OPTIONS
 from gapshift.errors import SettingsError, UnknownNameError
 from gapshift.schema import Frozen
-from gapshift.settings import validate
+from gapshift.settings import user_settings, validate
 
 Flag = Annotated[bool, Field(strict=True)]
 Level = Annotated[int, Field(strict=True, ge=1, le=5)]
@@ -52,7 +52,17 @@ class PytestSettings(Frozen):
         return tuple(level for level in (1, 2, 3, 4, 5) if not self.levels or level in self.levels)
 
 
-def merged(table: Mapping[str, Any], where: str, folder: Path | None, given: Mapping[str, Any]) -> PytestSettings:
+def session_settings(given: Mapping[str, Any]) -> tuple[PytestSettings, str]:
+    """The settings of a session, and the file and table that they stand in; empty where there is no such table.
+
+    ``given`` is what stands on the command line. Raises SettingsError and UnknownNameError.
+    """
+    own = user_settings()
+    table, where = own.tables.get("pytest", {}), own.where("pytest")
+    return merged(table, where, own.path.parent, given), where if table else ""
+
+
+def merged(table: Mapping[str, Any], where: str, folder: Path, given: Mapping[str, Any]) -> PytestSettings:
     """A file's table under what stands on the command line, key by key.
 
     ``where`` names the table and ``folder`` is what its relative paths are relative to. Raises SettingsError and
@@ -79,10 +89,10 @@ def _from_command_line(given: Mapping[str, Any]) -> dict[str, Any]:
         raise SettingsError(text) from error
 
 
-def _anchored(key: str, value: Any, folder: Path | None) -> Any:
+def _anchored(key: str, value: Any, folder: Path) -> Any:
     """A path of a file's, made absolute; a name (``digits``) of which nothing lies there stays one."""
     option = next(option for option in OPTIONS if option.key == key)
-    if not option.path or folder is None or value is None:
+    if not option.path or value is None:
         return value
     path = folder / Path(value).expanduser()
     is_name = key in ("data", "calibration_data") and not any(mark in value for mark in "/\\.")

@@ -35,7 +35,7 @@ from gapshift.schema import (
     TextPreprocessing,
     takes,
 )
-from gapshift.settings import USER_SETTINGS, read_toml, user_settings, validate
+from gapshift.settings import read_toml, user_settings, validate
 
 AXES = ("preprocessing", "graph", "precision", "runtime", "shift", "service")
 EVERY = "all"
@@ -88,18 +88,18 @@ def load(path: Path) -> dict[str, Environment]:
 
 
 def own(file: Path | None = None) -> dict[str, Environment]:
-    """A user's own environments: those of ``gapshift.toml`` in the working directory, and of ``file``.
+    """A user's own environments: those of ``gapshift.toml`` (``settings.user_settings``), and of ``file``.
 
     Raises SettingsError and UnknownNameError, each naming its file; a name that both have is an error.
     """
-    settings = USER_SETTINGS.resolve()
-    here = _not_the_catalog_s(user_settings().get("environments", {}), str(settings))
-    if file is None or file.resolve() == settings:
+    settings = user_settings()
+    here = _not_the_catalog_s(settings.tables.get("environments", {}), str(settings.path))
+    if file is None or file.resolve() == settings.path:
         return here
     there = load(file)
     doubled = sorted(set(here) & set(there))
     if doubled:
-        raise SettingsError(f"{settings} and {file} both have an environment {doubled[0]!r}; rename one of them.")
+        raise SettingsError(f"{settings.path} and {file} both have an environment {doubled[0]!r}; rename one of them.")
     return {**here, **there}
 
 

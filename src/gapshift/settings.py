@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -13,51 +11,39 @@ from pydantic_core import ErrorDetails
 
 from gapshift.errors import SettingsError, UnknownNameError
 from gapshift.schema import PREPROCESSING, Traffic
+from gapshift.settings_file import UserSettings, find_settings
+from gapshift.settings_file import read_toml as read_toml
 
 Model = TypeVar("Model", bound=BaseModel)
-USER_SETTINGS = Path("gapshift.toml")
-"""A user's own settings, in the working directory."""
-USER_TABLES = ("environments", "traffic")
-"""What may stand in them."""
+TABLES_OF_TABLES = ("environments", "traffic")
+USER_TABLES = (*TABLES_OF_TABLES, "pytest")
+"""What may stand in a user's own settings; ``deploy_tests`` reads the last."""
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file's tree. Raises SettingsError when it cannot be read or parsed."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise SettingsError(f"No such file: {path}. Give the path of a TOML file.") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is no UTF-8 text ({error}). Save it as UTF-8.") from error
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path} is not readable TOML: {error}.") from error
+def user_settings() -> UserSettings:
+    """A user's own tables: ``gapshift.toml``, or ``[tool.gapshift]`` in ``pyproject.toml``, of the nearest folder.
 
-
-def user_settings() -> dict[str, dict[str, Any]]:
-    """The tables of ``gapshift.toml`` in the working directory; none where there is no such file.
-
-    Raises SettingsError where it is no TOML or holds something else than tables, UnknownNameError for a table
-    that means nothing. Each names the file.
+    Raises SettingsError where the file is no TOML or holds something else than tables, and where a folder has both
+    files; UnknownNameError for a table that means nothing. Each names the file.
     """
-    if not USER_SETTINGS.exists():
-        return {}
-    tree = read_toml(USER_SETTINGS)
-    for name, value in tree.items():
+    found = find_settings()
+    for name, value in found.tables.items():
         if name not in USER_TABLES:
-            raise UnknownNameError(f"table in {USER_SETTINGS.resolve()}", name, USER_TABLES)
+            raise UnknownNameError(f"table in {found.path}", name, USER_TABLES)
         if not isinstance(value, dict):
-            raise SettingsError(f"{USER_SETTINGS.resolve()}: {name!r} is not a table; it holds [{name}.NAME] tables.")
-    return tree
+            holds = f"[{found.prefix}{name}.NAME] tables" if name in TABLES_OF_TABLES else "keys and values"
+            raise SettingsError(f"{found.path}: {name!r} is not a table; it holds {holds}.")
+    return found
 
 
 def user_traffic() -> tuple[Traffic, ...]:
-    """A user's own mixes of requests: the ``[traffic.NAME]`` tables of ``gapshift.toml`` in the working directory.
+    """A user's own mixes of requests: the ``[traffic.NAME]`` tables of ``user_settings``.
 
     Raises SettingsError and UnknownNameError, naming the file and the table.
     """
-    found = []
-    for name, entry in user_settings().get("traffic", {}).items():
-        where = f"{USER_SETTINGS.resolve()} [traffic.{name}]"
+    settings, found = user_settings(), []
+    for name, entry in settings.tables.get("traffic", {}).items():
+        where = settings.where(f"traffic.{name}")
         if not isinstance(entry, dict):
             raise SettingsError(f"{where} is not a table; a mix holds levels, labels or groups with their weights.")
         if "name" in entry:
