@@ -10,21 +10,26 @@ import pytest
 from gapshift.deploy_tests.words import InconclusiveWarning
 
 if TYPE_CHECKING:
-    from gapshift.deploy_tests.results import GapshiftLevel
+    from gapshift.deploy_tests.results import GapshiftLevel, GapshiftRun
 
 _JUDGED = ("PASS", "FAIL", "INCONCLUSIVE")
 
 
-def unjudged(verdict: str, reason: str) -> str:
-    """What to say where nothing was judged (ERROR, NO DATA, a word that nobody knows); empty where it was."""
-    return "" if verdict in _JUDGED else f"{verdict}: {reason}"
+def was_judged(verdict: str) -> bool:
+    """False for ERROR, NO DATA and a word that nobody knows: what was not judged is no failure of the model."""
+    return verdict in _JUDGED
 
 
-def report(verdict: str, reason: str, inconclusive: str) -> None:
+def why(run: GapshiftRun) -> str:
+    """A run's verdict with all its reasons."""
+    headline = str(run.summary["headline"]).removeprefix(f"{run.verdict}: ")
+    return "\n".join([f"{run.verdict}: {headline}", *run.reasons])
+
+
+def report(verdict: str, text: str, inconclusive: str) -> None:
     """PASS passes, INCONCLUSIVE does what the configuration says, everything else fails."""
     if verdict == "PASS":
         return
-    text = f"{verdict}: {reason}"
     if verdict == "INCONCLUSIVE" and inconclusive == "warn":
         warnings.warn(InconclusiveWarning(text), stacklevel=2)
         return

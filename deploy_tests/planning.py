@@ -48,7 +48,7 @@ def planned_bundles(settings: PytestSettings) -> list[str]:
 
 def _user_cells(settings: PytestSettings) -> list[tuple[str, str]]:
     from gapshift.envs.catalog import choose
-    from gapshift.flows.check import applicable, user_bundle
+    from gapshift.flows.user_model import applicable, user_bundle
 
     chosen = choose(settings.environments, settings.groups, settings.path("environment_file"))
     bundle = user_bundle(Path(str(settings.model)), settings.path("contract"))

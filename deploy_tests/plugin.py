@@ -232,23 +232,23 @@ def gapshift_level(request: pytest.FixtureRequest, gapshift_judged: Judged, gaps
 
     What could not be judged (ERROR, NO DATA) is no failure of the model: the test ends as an error in its setup.
     """
-    from gapshift.deploy_tests.outcomes import properties, unjudged
+    from gapshift.deploy_tests.outcomes import properties, was_judged
 
     level = gapshift_run.cell(gapshift_judged.environment, gapshift_judged.bundle).level(gapshift_judged.level)
     # Not by record_property, which warns wherever the JUnit family is xunit2.
     request.node.user_properties.extend(properties(level).items())
-    if level.decides and (problem := unjudged(level.verdict, level.reason)):
-        pytest.fail(problem, pytrace=False)
+    if level.decides and not was_judged(level.verdict):
+        pytest.fail(f"{level.verdict}: {level.reason}", pytrace=False)
     return level
 
 
 @pytest.fixture
 def gapshift_verdict(gapshift_run: GapshiftRun) -> GapshiftRun:
     """The run, where it was judged at all; ERROR and NO DATA end the test as an error in its setup."""
-    from gapshift.deploy_tests.outcomes import unjudged
+    from gapshift.deploy_tests.outcomes import was_judged, why
 
-    if problem := unjudged(gapshift_run.verdict, "\n".join(["", *gapshift_run.reasons])):
-        pytest.fail(problem, pytrace=False)
+    if not was_judged(gapshift_run.verdict):
+        pytest.fail(why(gapshift_run), pytrace=False)
     return gapshift_run
 
 

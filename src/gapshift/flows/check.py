@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gapshift.domains.base import Dataset
 from gapshift.envs.catalog import OWN_NAMES, choose
-from gapshift.errors import DataError, GapshiftError, ModelFileError, SettingsError, UnknownNameError
-from gapshift.export.model_file import describe, sha256
-from gapshift.export.stamp import check_against, contract_from_toml, read_contract
+from gapshift.errors import DataError, GapshiftError, SettingsError, UnknownNameError
+from gapshift.export.stamp import contract_from_toml, read_contract
 from gapshift.flows.budget import check_budget, drawn_roles
 from gapshift.flows.data import CALIBRATION, absolute, hold_out, open_calibration, open_source, with_role
 from gapshift.flows.judging import Sets, report, run_cells
@@ -30,6 +26,7 @@ from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.self_test import refuse_sequential, repeat_gated
 from gapshift.flows.sequential import readable_environments
 from gapshift.flows.splitting import TEST
+from gapshift.flows.user_model import applicable, user_bundle
 from gapshift.schema import (
     CALIBRATED_FORMATS,
     CLASS_OUTPUTS,
@@ -43,9 +40,6 @@ from gapshift.schema import (
 )
 from gapshift.settings import user_traffic
 from gapshift.workspace import Workspace
-
-_MOST_NAMES = 8
-"""So many files are named where the one that was asked for is missing."""
 
 
 @dataclass(frozen=True)
@@ -141,47 +135,9 @@ def _asked(
     return readable_environments(environments, request.environments) if request.sequential else (environments, ())
 
 
-def applicable(chosen: Iterable[Environment], bundle: Bundle, named: Collection[str]) -> tuple[Environment, ...]:
-    """The chosen environments, without those of other domains that nobody named."""
-    return tuple(e for e in chosen if e.name in named or takes(bundle.domain, e))
-
-
 def default_folder(model: Path) -> Path:
     """Where a check of ``model`` lies when nobody says otherwise."""
     return Path("runs") / f"check-{model.stem}"
-
-
-def user_bundle(model: Path, contract: Path | None) -> Bundle:
-    """A user's ONNX file as a bundle. Raises ModelFileError or ContractError."""
-    if not model.exists():
-        raise ModelFileError(_missing(model))
-    description = describe(model)
-    agreed = contract_from_toml(contract) if contract else read_contract(model)
-    check_against(agreed, description)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.stem).lstrip("._-") or "model"
-    return Bundle(
-        name=name,
-        path=str(model.resolve()),
-        sha256=sha256(model),
-        contract=agreed,
-        domain=agreed.domain,
-        task=name,
-    )
-
-
-def _missing(model: Path) -> str:
-    """What to say of a path where nothing lies; among a study's bundles, what lies there instead."""
-    text = f"{model} does not exist; an ONNX file is expected."
-    there = sorted(path.name for path in model.parent.glob("*.onnx"))
-    if model.parent.name != "bundles" or not there:
-        return f"{text} Give the path of a .onnx file."
-    near = difflib.get_close_matches(model.name, there, n=_MOST_NAMES, cutoff=0.0)
-    more = f" and {len(there) - len(near)} more" if len(there) > len(near) else ""
-    return (
-        f"{text} {model.parent} holds {', '.join(near)}{more}. "
-        "A study exports the models of its regimes; what they are compared with (iid, the controls, "
-        "other widths, transfers) is not exported."
-    )
 
 
 def _names_exist(request: CheckRequest) -> None:
