@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import NoReturn
 
-from gapshift.deploy_tests.results import ALL, GapshiftCell, GapshiftLevel, GapshiftRun
+from gapshift.deploy_tests.results import ALL, LEVELS, GapshiftCell, GapshiftLevel, GapshiftRun
 from gapshift.errors import UsageError
 
 
@@ -58,18 +58,27 @@ def _cell(judged: GapshiftRun | GapshiftCell, environment: str | None, bundle: s
     return judged
 
 
+def _numbers(level: GapshiftLevel) -> tuple[float, float, float] | None:
+    """Estimate and ends of the drop, where there are pairs and all three are finite."""
+    drop = level.drop_pp or {}
+    ends = (_number(drop.get("estimate")), _number(drop.get("low")), _number(drop.get("high")))
+    return ends if level.n and all(map(math.isfinite, ends)) else None
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, float | int) else math.nan
+
+
 def _unmeasured(level: GapshiftLevel) -> str:
     """Why the numbers of a level, if it has some, are none of what was asked for; empty where they are."""
-    verdict, drop = level.verdict, level.drop_pp
+    verdict = level.verdict
     if verdict not in ("PASS", "FAIL", "INCONCLUSIVE") and not (level.at_floor and verdict == "NO DATA"):
         return f"{verdict}: {level.reason}"
-    if drop is None or level.n == 0:
+    if level.drop_pp is None or level.n == 0:
         return f"{level.name} has no pairs of answers"
-    if not all(
-        isinstance(drop.get(end), float | int) and math.isfinite(drop[end]) for end in ("estimate", "low", "high")
-    ):
-        return f"the drop is no number: {dict(drop)}"
-    if len(level.band) == 5 and not level.cell.run.summary["allow_unlevelled"]:
+    if _numbers(level) is None:
+        return f"the drop is no number: {dict(level.drop_pp)}"
+    if len(level.band) == len(LEVELS) and not level.cell.run.summary["allow_unlevelled"]:
         return "the levels are too unreliable to be judged apart; ask for level 'all', or allow it (allow_unlevelled)"
     return ""
 
@@ -77,9 +86,10 @@ def _unmeasured(level: GapshiftLevel) -> str:
 def _bound(level: GapshiftLevel) -> tuple[float, str]:
     """What has to lie below, in percentage points, and its name."""
     if not level.at_floor:
-        return float((level.drop_pp or {})["high"]), "the interval"
+        _, _, high = _numbers(level) or (math.nan,) * 3
+        return high, "the interval"
     churn = level.churn or {}
-    return 100 * float(churn.get("high", math.nan)), "at the floor, where only churn can tell, churn's interval"
+    return 100 * _number(churn.get("high")), "at the floor, where only churn can tell, churn's interval"
 
 
 def _fail(level: GapshiftLevel, what: str, limit: float) -> NoReturn:
@@ -90,18 +100,16 @@ def _fail(level: GapshiftLevel, what: str, limit: float) -> NoReturn:
 
 
 def _facts(level: GapshiftLevel, limit: float) -> Iterator[tuple[str, str]]:
-    cell, drop, accuracy = level.cell, level.drop_pp, level.reference_accuracy
-    if drop is not None:
+    cell, numbers, accuracy = level.cell, _numbers(level), level.reference_accuracy
+    if numbers is not None:
+        drop, low, high = numbers
         share = f"{cell.run.summary['interval_level']:.0%}"
-        yield (
-            "drop",
-            f"{drop['estimate']:.2f} pp, {share} interval {drop['low']:.2f} to {drop['high']:.2f}, n = {level.n}",
-        )
+        yield "drop", f"{drop:.2f} pp, {share} interval {low:.2f} to {high:.2f}, n = {level.n}"
         yield "changed", f"{level.lost} lost (right before, wrong now), {level.gained} gained"
     if accuracy is not None:
         yield "reference", f"{accuracy:.1%} right" + (", near chance: a floor" if level.at_floor else "")
     yield "deviations", "; ".join(f"{key} = {value!r}" for key, value in cell.deviations.items()) or "none"
-    if drop is not None and level.n:
+    if numbers is not None:
         yield "to decide", _would_decide(level, limit)
     yield "gate", f"{level.verdict} (margin {cell.run.margin_pp:g} pp): {level.reason}"
     yield "report", str(cell.run.report)

@@ -1,0 +1,90 @@
+"""A user's own suite: fixtures, ``assert_level_drop``, and a session that uses nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Run = Callable[..., Any]
+OWN = """
+import pytest
+from gapshift.deploy_tests import assert_level_drop
+
+pytestmark = pytest.mark.gapshift
+
+
+def test_run(gapshift_run):
+    assert gapshift_run.verdict == "FAIL"
+    assert gapshift_run.report.exists()
+    assert gapshift_run.cell("onnxruntime-one-thread").verdict == "PASS"
+
+
+def test_cell(gapshift_cell):
+    assert gapshift_cell("onnxruntime-one-thread", level=5).drop_pp["estimate"] == 0
+    assert gapshift_cell("scale-0-255").deviations == {"preprocessing.scale": 1.0}
+
+
+def test_items(gapshift_model, gapshift_items, gapshift_run):
+    assert gapshift_model.path.exists()
+    assert gapshift_model.contract.domain == gapshift_items.domain
+    assert len(gapshift_items) == gapshift_run.summary["items"]["judged"]
+
+
+def test_sound(gapshift_run):
+    assert_level_drop(gapshift_run, environment="onnxruntime-one-thread", level=5, below=2.0)
+
+
+def test_harmed(gapshift_cell):
+    assert_level_drop(gapshift_cell("scale-0-255"), level=1, below=2.0)
+
+
+def test_unknown(gapshift_cell):
+    gapshift_cell("scale-0-265")
+"""
+PLAIN = "def test_own():\n    pass\n"
+HEAVY = ("torch", "onnxruntime", "onnx", "numpy", "pydantic", "scipy", "pyarrow", "filelock", "tomllib")
+
+
+def _write(folder: Path, text: str, name: str = "test_own.py") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return name
+
+
+def test_fixtures_and_the_claim_of_a_level(inside: Run, model: tuple[str, ...], tmp_path: Path) -> None:
+    own = _write(tmp_path, OWN)
+    named = ("--gapshift-environment", "onnxruntime-one-thread", "--gapshift-environment", "scale-0-255")
+    done = inside(own, *model, *named)
+    assert "2 failed, 4 passed" in done.out
+    assert "AssertionError: digits-cnn-random-s0 in scale-0-255, level 1: a drop below 2 pp is not shown" in done.out
+    assert "deviations  preprocessing.scale = 1.0" in done.out
+    assert "asserting.py" not in done.out  # the traceback ends at the user's own line
+    assert "Did you mean 'scale-0-255'" in done.out
+    assert "report: " in done.out
+
+
+def test_a_run_that_nobody_configured_is_an_error_that_says_how(inside: Run, tmp_path: Path) -> None:
+    done = inside(_write(tmp_path, "def test_own(gapshift_run):\n    pass\n"))
+    assert "1 error" in done.out
+    assert "No model is named. Give --gapshift-model and --gapshift-data, or `model` and `data` in [pytest]" in done.out
+
+
+def test_a_session_without_gapshift_gets_nothing_and_loads_nothing(outside: Run, tmp_path: Path) -> None:
+    _write(tmp_path, PLAIN)
+    loaded = f"{set(HEAVY)!r} & set(sys.modules)"
+    _write(tmp_path, f"import sys\ndef pytest_unconfigure():\n    print('loaded', *({loaded}))\n", "conftest.py")
+    done = outside("-s", "--strict-markers", "-W", "error")
+    assert done.code == 0, done.out
+    assert "gapshift-" in done.out  # the plugin is loaded, by its entry point
+    assert "gapshift " not in done.out  # and says nothing
+    assert done.out.splitlines()[-1] == "loaded"
+
+
+def test_elsewhere_options_have_a_prefix_and_the_plugin_can_be_left_out(outside: Run, tmp_path: Path) -> None:
+    _write(tmp_path, PLAIN)
+    said = outside("--help")
+    assert "--gapshift-model=ONNX" in said.out
+    assert "\n  --model" not in said.out
+    done = outside("-p", "no:gapshift", "-W", "error")
+    assert done.code == 0
+    assert "gapshift" not in done.out.partition("plugins:")[0]
