@@ -118,13 +118,16 @@ def _facts(level: GapshiftLevel, limit: float) -> Iterator[tuple[str, str]]:
 def _would_decide(level: GapshiftLevel, limit: float) -> str:
     from gapshift.reports.statistics import items_to_decide
 
-    run = level.cell.run.summary
+    run, cell = level.cell.run.summary, level.cell.summary
+    if cell.get("reading"):
+        return "read in a drawn order until the gate was decided; without --sequential every item is read"
     needed = items_to_decide(
         level.lost, level.gained, level.n, limit / 100, run["interval_level"], alpha=run["alpha"], family=1
     )
     if needed is None:
         return "no number of such items: the drop lies on the bound itself"
-    if needed <= level.n:
-        return f"decided: the drop is not below {limit:g} pp"
     where = "in all" if level.key == ALL else "at this level"
-    return f"about {needed} such items {where} ({level.n} here)"
+    groups = (cell.get("clustering") or {}).get(level.key)
+    if groups:  # items that fail together count for less
+        needed, where = math.ceil(needed * max(1.0, groups["design_effect"])), f"{where}, in groups like these"
+    return f"about {needed} such items {where} ({level.n} here)" if needed > level.n else "decided: it is not below"

@@ -52,7 +52,12 @@ def _user_cells(settings: PytestSettings) -> list[tuple[str, str]]:
 
     chosen = choose(settings.environments, settings.groups, settings.path("environment_file"))
     bundle = user_bundle(Path(str(settings.model)), settings.path("contract"))
-    return [(bundle.name, environment.name) for environment in applicable(chosen, bundle, settings.environments)]
+    planned = applicable(chosen, bundle, settings.environments)
+    if settings.sequential:
+        from gapshift.flows.sequential import readable_environments
+
+        planned, _ = readable_environments(planned, settings.environments)
+    return [(bundle.name, environment.name) for environment in planned]
 
 
 def _demo_cells() -> list[tuple[str, str]]:
