@@ -124,7 +124,7 @@ def _baseline(config: pytest.Config) -> Baseline | None:
     return read_baseline(folder) if folder else None
 
 
-def _cells(config: pytest.Config) -> list[tuple[str, str]]:
+def cells_of(config: pytest.Config) -> list[tuple[str, str]]:
     """Every planned bundle and environment; a usage error ends the collection with its text."""
     from gapshift.deploy_tests.planning import planned_cells, run_folder
     from gapshift.deploy_tests.words import refuse
@@ -150,7 +150,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "gapshift_judged" in metafunc.fixturenames:
         _per_level(metafunc)
     if "gapshift_model" in metafunc.fixturenames and config.stash[STATE].in_suite:
-        bundles = list(dict.fromkeys(bundle for bundle, _ in _cells(config)))
+        bundles = list(dict.fromkeys(bundle for bundle, _ in cells_of(config)))
         if len(bundles) > 1:
             metafunc.parametrize("gapshift_model", bundles, ids=bundles, indirect=True, scope="session")
 
@@ -158,7 +158,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _per_level(metafunc: pytest.Metafunc) -> None:
     from gapshift.deploy_tests.planning import Judged
 
-    cells, levels = _cells(metafunc.config), settings_of(metafunc.config).shown_levels
+    cells, levels = cells_of(metafunc.config), settings_of(metafunc.config).shown_levels
     several = len({bundle for bundle, _ in cells}) > 1
     judged = [Judged(bundle, environment, level) for bundle, environment in cells for level in levels]
     ids = [f"{one.bundle}-" * several + f"{one.environment}-level{one.level}" for one in judged]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gapshift.deploy_tests.flushed import flushed_scores
 from gapshift.deploy_tests.probe import Probe
+from gapshift.deploy_tests.settings import Limits
 from gapshift.domains.tokens import CLS, PAD, SEP, UNK
 from gapshift.errors import EvaluationError, NotApplicableError, SkippedError
 from gapshift.schema import SPECIAL_TOKENS, TIE_GAP, TextPreprocessing
@@ -28,19 +29,6 @@ _TOGETHER = 8
 """Most items that share a batch here."""
 
 Case = TypeVar("Case")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the properties demand.
-
-    ``tolerance``: the share of the scores' range that counts as rounding. ``scale``: inputs up to so many times as
-    large as the data's must give finite outputs. ``examples`` are tried of each property.
-    """
-
-    tolerance: float = TIE_GAP
-    scale: float = 10.0
-    examples: int = 25
 
 
 DEFAULTS = Limits()

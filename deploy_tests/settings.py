@@ -10,12 +10,27 @@ from pydantic import Field
 
 from gapshift.deploy_tests.options import OPTIONS
 from gapshift.errors import SettingsError, UnknownNameError
-from gapshift.schema import Frozen
+from gapshift.schema import TIE_GAP, Frozen
 from gapshift.settings import user_settings, validate
 
 Flag = Annotated[bool, Field(strict=True)]
 Level = Annotated[int, Field(strict=True, ge=1, le=5)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
+
+
+class Limits(Frozen):
+    """What properties of any model demand (``[pytest.properties]``).
+
+    ``tolerance``: the share of its scores' range that counts as rounding. ``scale``: inputs up to so many times as
+    large as the data's must give finite outputs. ``examples`` are tried of each property. Of pairs of items whose
+    confidences differ by more than ``confidence_apart`` a number format may turn the share ``confidence_swapped``.
+    """
+
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = TIE_GAP
+    scale: Annotated[float, Field(ge=1, le=1e30)] = 10.0
+    examples: Annotated[int, Field(strict=True, ge=1)] = 25
+    confidence_apart: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    confidence_swapped: Annotated[float, Field(ge=0, lt=1)] = 0.02
 
 
 class PytestSettings(Frozen):
@@ -40,6 +55,7 @@ class PytestSettings(Frozen):
     strict: Flag = False
     allow_unlevelled: Flag = False
     inconclusive: Literal["fail", "warn", "xfail"] = "fail"
+    properties: Limits = Limits()
 
     def path(self, key: str) -> Path | None:
         """One of the values as a path."""
@@ -91,8 +107,8 @@ def _from_command_line(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _anchored(key: str, value: Any, folder: Path) -> Any:
     """A path of a file's, made absolute; a name (``digits``) of which nothing lies there stays one."""
-    option = next(option for option in OPTIONS if option.key == key)
-    if not option.path or value is None:
+    option = next((option for option in OPTIONS if option.key == key), None)
+    if option is None or not option.path or value is None:
         return value
     path = folder / Path(value).expanduser()
     is_name = key in ("data", "calibration_data") and not any(mark in value for mark in "/\\.")

@@ -6,7 +6,7 @@ nothing of the kind was found, ``unjudged`` that nothing could have been. Neithe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -133,7 +133,11 @@ def corruption_harm(workspace: Workspace) -> tuple[Finding, ...]:
     items, by more than chance: one-sided mid-p McNemar, Holm-adjusted over all such steps of the run, planned ones
     that did not run among them. Raises as ``confidence_orders``.
     """
-    chains = [_Chain(cells, *chain) for cells in _bundles(workspace) for chain in _chains(cells)]
+    chains = [
+        _Chain(cells, name, severities)
+        for cells in _bundles(workspace)
+        for name, severities in by_corruption(cells.environments).items()
+    ]
     steps = [step for chain in chains for step in chain.steps]
     family = sum(chain.planned for chain in chains)
     adjusted = dict(zip(map(id, steps), holm([step.p for step in steps], family).tolist(), strict=True))
@@ -142,15 +146,18 @@ def corruption_harm(workspace: Workspace) -> tuple[Finding, ...]:
     )
 
 
-def _chains(cells: _Cells) -> Iterator[tuple[str, dict[int, Environment]]]:
-    """Corruption to its planned environments by severity; the first where two are one and the same."""
-    found: dict[tuple[str, int], dict[int, Environment]] = {}
-    for environment in cells.environments:
+def by_corruption(environments: Iterable[Environment]) -> dict[str, dict[int, Environment]]:
+    """Corruption to its environments by severity, mild ones first; the first where two are one and the same.
+
+    Draws of another seed are another corruption, called so.
+    """
+    found: dict[str, dict[int, Environment]] = {}
+    for environment in environments:
         shift = corruption_of(environment)
-        if shift is not None and shift.corruption is not None:
-            found.setdefault((shift.corruption, shift.seed), {}).setdefault(shift.severity, environment)
-    for (corruption, seed), by_severity in found.items():
-        yield corruption if not seed else f"{corruption}-seed{seed}", dict(sorted(by_severity.items()))
+        if shift is not None:
+            name = f"{shift.corruption}-seed{shift.seed}" if shift.seed else str(shift.corruption)
+            found.setdefault(name, {}).setdefault(shift.severity, environment)
+    return {name: dict(sorted(severities.items())) for name, severities in found.items()}
 
 
 @dataclass(frozen=True)
