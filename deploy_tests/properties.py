@@ -6,7 +6,7 @@ says nothing about a model. No counterexample is no proof.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -49,7 +49,7 @@ def batch_invariance(probe: Probe, limits: Limits = DEFAULTS) -> None:
         others = [row for other, row in enumerate(rows) if other != place]
         return f"{_item(probe, rows[place])} in a batch with {_listed(probe, others)} {how} than alone."
 
-    _hold(st.lists(st.integers(0, len(probe) - 1), min_size=least, max_size=most), broken, limits)
+    _hold(st.lists(_below(len(probe)), min_size=least, max_size=most), broken, limits)
 
 
 def order_invariance(probe: Probe, limits: Limits = DEFAULTS) -> None:
@@ -72,19 +72,22 @@ def order_invariance(probe: Probe, limits: Limits = DEFAULTS) -> None:
         told = moved if order[place] != place else "asked again" if order == sorted(order) else "with others moved"
         return f"{_item(probe, rows[place])}, {told}, {how} than before."
 
-    _hold(st.permutations(range(len(usual))), broken, limits)
+    _hold(_orders(len(usual)), broken, limits)
 
 
 def finite_outputs(probe: Probe, limits: Limits = DEFAULTS) -> None:
     """Finite inputs give finite outputs: the data's own, times anything from 0 to ``limits.scale``.
 
-    Of texts: whatever the contract's tokeniser can make, from no word to a full input, of any token.
+    Of texts: whatever the contract's tokeniser can make, from no word to a full input, of any token. The ends are
+    tried on every item, what lies between is drawn.
     """
     how = probe.contract.preprocessing
     if isinstance(how, TextPreprocessing):
-        _hold(_edits(probe, how), lambda edit: _broken_text(probe, edit, how), limits)
+        full = [_Edit(0, words, token) for words in (1, how.max_length) for token in (UNK, len(how.vocabulary) - 1)]
+        _hold(_edits(probe, how), lambda edit: _broken_text(probe, edit, how), limits, [_Edit(0, 0, None), *full])
         return
-    cases = st.tuples(st.sampled_from(_scales(limits.scale)), st.integers(0, len(probe) - 1))
+    scales, rows = _scales(limits.scale), range(len(probe))
+    ends_of_scale = [(scale, row) for scale in (1.0, limits.scale, 0.0) for row in rows]
 
     def broken(case: tuple[float, int]) -> str | None:
         scale, row = case
@@ -94,7 +97,8 @@ def finite_outputs(probe: Probe, limits: Limits = DEFAULTS) -> None:
         told = "as it stands" if scale == 1 else f"multiplied by {scale:g}"
         return bad and f"{_item(probe, row)}, {told} (largest magnitude {far:.3g}), {bad}."
 
-    _hold(cases, broken, limits)
+    cases = st.tuples(_one_of(scales), _below(len(probe)))
+    _hold(cases, broken, limits, ends_of_scale, lambda case: [(scale, case[1]) for scale in scales])
 
 
 def finite_up_to(probe: Probe) -> float | None:
@@ -124,7 +128,7 @@ def denormal_inputs(probe: Probe, limits: Limits = DEFAULTS) -> None:
     zeros = probe.scores(nothing)
 
     def broken(case: tuple[int, int]) -> str | None:
-        times, row = case
+        times, row = case[0] + 1, case[1]
         inputs = _of_size(probe.inputs[row : row + 1], times * least)
         if not inputs.any() and probe.inputs[row].any():
             raise SkippedError("this process flushes denormal numbers to zero, so there are none to try")
@@ -134,7 +138,7 @@ def denormal_inputs(probe: Probe, limits: Limits = DEFAULTS) -> None:
         away = float(np.abs(probe.scores(inputs) - zeros).max())
         return f"{shrunk} is answered {away:.3g} away from zeros ({_rounding(probe)})." if away > probe.slack else None
 
-    _hold(st.tuples(st.integers(1, int(info.tiny / least) - 1), st.integers(0, len(probe) - 1)), broken, limits)
+    _hold(st.tuples(_below(int(info.tiny / least) - 1), _below(len(probe))), broken, limits)
 
 
 def flush_to_zero(probe: Probe, limits: Limits = DEFAULTS) -> None:
@@ -162,8 +166,20 @@ PROPERTIES: tuple[Callable[[Probe, Limits], None], ...] = (
 # ----------------------------------------------------------------------------- the search
 
 
-def _hold(cases: st.SearchStrategy[Case], broken: Callable[[Case], str | None], limits: Limits) -> None:
-    """Raise AssertionError with what ``broken`` says of the smallest case that it says something of."""
+def _hold(
+    cases: st.SearchStrategy[Case],
+    broken: Callable[[Case], str | None],
+    limits: Limits,
+    first: Iterable[Case] = (),
+    simpler: Callable[[Case], Iterable[Case]] = lambda case: (case,),
+) -> None:
+    """Raise AssertionError with what ``broken`` says of the smallest case that it says something of.
+
+    ``first`` are tried whatever is drawn; of one that is broken the first broken one among ``simpler`` is told.
+    """
+    for case in first:
+        if broken(case) is not None:
+            raise AssertionError(next(filter(None, map(broken, simpler(case))), broken(case)))
     searched = settings(
         max_examples=limits.examples,
         derandomize=True,
@@ -178,6 +194,27 @@ def _hold(cases: st.SearchStrategy[Case], broken: Callable[[Case], str | None], 
     except Flaky as error:
         raise AssertionError("The model answered the very same inputs otherwise when it was asked again.") from error
     raise AssertionError(broken(smallest) or "The model answered the very same inputs otherwise the last time.")
+
+
+def _below(count: int) -> st.SearchStrategy[int]:
+    """0 to ``count`` - 1, shrinking towards 0.
+
+    Of booleans: among integers hypothesis mixes constants of whatever modules are loaded, so that every worker of a
+    session would try other cases, and a folder of them would be left in the user's.
+    """
+    bits = max(1, (count - 1).bit_length())
+    return st.tuples(*[st.booleans()] * bits).map(
+        lambda drawn: sum(2**i * b for i, b in enumerate(drawn[::-1])) % count
+    )
+
+
+def _one_of(values: Sequence[Case]) -> st.SearchStrategy[Case]:
+    return _below(len(values)).map(values.__getitem__)
+
+
+def _orders(count: int) -> st.SearchStrategy[list[int]]:
+    """Permutations of ``count`` places, shrinking towards the one that they have."""
+    return st.tuples(*[_below(4 * count)] * count).map(lambda keys: sorted(range(count), key=keys.__getitem__))
 
 
 # ------------------------------------------------------------------------------- answers
@@ -262,8 +299,9 @@ class _Edit:
 
 def _edits(probe: Probe, how: TextPreprocessing) -> st.SearchStrategy[_Edit]:
     last = len(how.vocabulary) - 1
-    tokens = st.none() | st.sampled_from(sorted({UNK, last})) | st.integers(min(len(SPECIAL_TOKENS), last), last)
-    return st.builds(_Edit, st.integers(0, len(probe) - 1), st.integers(0, how.max_length), tokens)
+    word = _one_of([UNK, *range(len(SPECIAL_TOKENS), last + 1)])
+    token = st.tuples(_below(4), word).map(lambda drawn: (None, UNK, last, drawn[1])[drawn[0]])
+    return st.builds(_Edit, _below(len(probe)), _below(how.max_length + 1), token)
 
 
 def _edited(ids: NDArray[Any], edit: _Edit, how: TextPreprocessing) -> NDArray[Any]:
