@@ -1,12 +1,10 @@
-"""The property tests in a pytest of their own: one model that breaks two of them, told in one session."""
+"""The property tests in a session: one model that breaks two of them, each told by its own test."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +16,7 @@ from gapshift.domains.readers.digits import read_digits
 from gapshift.export.stamp import stamp
 from gapshift.schema import Contract, ModelInterface, Preprocessing, Resize
 
-ROOT = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[2] / "deploy_tests" / "test_properties.py"
 
 
 @pytest.fixture(scope="module")
@@ -56,28 +54,58 @@ def broken_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_each_property_has_its_own_test_and_words(broken_model: Path, tiny_study: Path, tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text(
-        '[fog-on-fog]\nkind = "stress"\nsummary = "s"\n[fog-on-fog.deviations]\n"shift.corruption" = "fog"\n'
-        '"shift.severity" = 4\n',
-        encoding="utf-8",
-    )
-    words = [
-        str(ROOT / "deploy_tests"), "--model", str(broken_model), "--data", "digits", "--gapshift-items", str(tiny_study / "items.parquet"),
-        "--gapshift-allow-unlevelled", "--environment", "int8-dynamic", "--environment", "fog-on-fog",
-        "--gapshift-environment-file", "own.toml", "--junitxml", "junit.xml", "-k", "test_properties",
-    ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(ROOT), *words],
-        cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "140"},
+OWN = """
+[environments.fog-4]
+kind = "stress"
+summary = "A fog of mine."
+[environments.fog-4.deviations]
+"shift.corruption" = "fog"
+"shift.severity" = 4
+"""
+
+
+def _session(model: Path, items: Path, inside: Any, tmp_path: Path, *words: str) -> tuple[Any, dict[str, ET.Element]]:
+    """What pytest said, and the cases of its JUnit by name."""
+    done = inside(
+        str(TESTS), "--model", str(model), "--data", "digits", "--gapshift-items", str(items),
+        "--gapshift-allow-unlevelled", "--environment", "int8-dynamic", "--junitxml", "junit.xml", *words,
     )  # fmt: skip
-    cases = {str(case.get("name")): case for case in ET.parse(tmp_path / "junit.xml").iter("testcase")}
+    return done, {str(case.get("name")): case for case in ET.parse(tmp_path / "junit.xml").iter("testcase")}
+
+
+def test_each_property_has_its_own_test_and_words(
+    broken_model: Path, tiny_study: Path, inside: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "gapshift.toml").write_text(OWN, encoding="utf-8")
+    done, cases = _session(broken_model, tiny_study / "items.parquet", inside, tmp_path, "--environment", "fog-4")
     failed = {name: case.find("failure") for name, case in cases.items() if case.find("failure") is not None}
-    assert set(failed) == {"test_batch_invariance", "test_confidence_order[int8-dynamic]"}, done.stdout
-    assert "Item 'digits/" in str(failed["test_batch_invariance"].get("message"))
-    assert "come in the other order" in str(failed["test_confidence_order[int8-dynamic]"].get("message"))
+    assert set(failed) == {"test_batch_invariance", "test_confidence_order[int8-dynamic]"}, done.out
+    assert "Item 'digits/" in _message(failed["test_batch_invariance"])
+    assert "come in the other order" in _message(failed["test_confidence_order[int8-dynamic]"])
     assert "test_monotone_harm[fog]" in cases
     told = {each.get("name"): each.get("value") for each in cases["test_finite_outputs"].iter("property")}
     assert told["finite_up_to_scale"] == "1e+30"
-    assert "Traceback" not in done.stdout
+    assert "Traceback" not in done.out
     assert not (tmp_path / ".hypothesis").exists()
+
+
+def test_what_they_demand_stands_in_the_configuration(
+    broken_model: Path, tiny_study: Path, inside: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "gapshift.toml").write_text(
+        "[pytest.properties]\ntolerance = 0.5\nconfidence_swapped = 0.9\nexamples = 3\n", encoding="utf-8"
+    )
+    done, cases = _session(broken_model, tiny_study / "items.parquet", inside, tmp_path)
+    assert done.code == 0, done.out
+    assert "test_monotone_harm[NOTSET]" in cases
+
+
+def _message(failure: ET.Element | None) -> str:
+    return str(failure.get("message")) if failure is not None else ""
+
+
+def test_a_mistyped_demand_is_named_with_its_neighbours(broken_model: Path, inside: Any, tmp_path: Path) -> None:
+    (tmp_path / "gapshift.toml").write_text("[pytest.properties]\nscales = 3\n", encoding="utf-8")
+    done = inside(str(TESTS), "--model", str(broken_model), "--data", "digits")
+    assert "'properties.scales'. Did you mean 'properties.scale'?" in done.out
+    assert "Traceback" not in done.out
