@@ -238,7 +238,8 @@ class _Entry:
     def _undefined(self, missing: Sequence[Combination]) -> str:
         first = missing[0]
         cell = self._found.cells.get(first)
-        status, reason = (unusable(cell) if cell else None) or ("error", "it answered other items")
+        known = unusable(cell) if cell else ("error", "it was not measured")
+        status, reason = known or ("error", "it answered other items")
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         return f"without a value: {self._names(first)} ({status.replace('_', ' ')}: {reason}){more}"
 

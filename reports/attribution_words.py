@@ -54,7 +54,9 @@ class Saying:
         self._entry, self._level = entry, str(entry["level"])
         self._total = entry["drop_pp"][self._level]
         self._sign = -1 if self._total and self._total["estimate"] < 0 else 1
-        self._digits = 1 if self._total and abs(self._total["estimate"]) >= 1 else 2
+        shares = (player["share_pp"][self._level] for player in entry["players"])
+        said = [abs(value["estimate"]) for value in (self._total, *shares) if value]
+        self._digits = 1 if max(said, default=0) >= 1 else 2
 
     @property
     def _clear(self) -> bool:
@@ -84,7 +86,7 @@ class Saying:
             return [f"It deviates in one thing alone, {players[0]['name']}: nothing to share out."]
         if not self._shares():
             return [*self._removed(), f"No shares: {self._entry['shares_missing']}."]
-        return [*(self._shared() if self._clear else self._cancelling()), *self._together()]
+        return [*self._shared(), *self._together()] if self._clear else self._cancelling()
 
     # ------------------------------------------------------------------------ shares
 
@@ -147,15 +149,11 @@ class Saying:
         less, more, _ = self._sorted("together_pp")
         alone, _, _ = self._sorted("alone_pp")
         verb = "gains" if self._sign < 0 else "loses"
-        words = [f"without {part.name} {self._of(part)} less" for part in less]
-        words += [f"without {part.name} {self._of(_turned(part))} more" for part in more]
-        gone = (
-            f"It {verb} {_listed(words)}."
-            if words
-            else "No deviation alone makes a clear difference when it is taken away."
-        )
+        words = [f"{self._of(part)} less without {part.name}" for part in less]
+        words += [f"{self._of(_turned(part))} more without {part.name}" for part in more]
+        gone = f"It {verb} {_listed(words)}." if words else "Taking one deviation away makes no clear difference."
         own = [f"{part.name} {verb} {self._of(part)}" for part in alone]
-        return [gone, f"Alone, {_listed(own)}." if own else "Alone, none does so clearly."]
+        return [gone, f"Alone, {_listed(own)}." if own else "Alone, none of them does so clearly."]
 
     # ------------------------------------------------------------------------ numbers
 

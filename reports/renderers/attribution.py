@@ -62,8 +62,8 @@ def lead(summary: Json) -> str:
     found = [entry for entry in rows(summary, "explained") if rows(entry, "players")]
     cells = mapping(summary.get("cells"))
     effort = (
-        f"{cells.get('needed')} cells, of which {cells.get('run')} were run for this and {cells.get('shared')} are "
-        "shared with the run and what was derived from it."
+        f"Combinations measured: {cells.get('needed')}, of which {cells.get('run')} were run for this and "
+        f"{cells.get('shared')} are shared with the run and what was derived from it."
     )
     leading = Counter(name for entry in found if (name := leader(entry)))
     if not found:
@@ -196,11 +196,11 @@ def _parts(entry: Json) -> Iterator[Part]:
 
 def _notes(entry: Json) -> tuple[str, ...]:
     together = [
-        f"{player.get('name')} count as one: {player.get('why_together')}"
+        f"counted as one: {player.get('name')}, since {player.get('why_together')}"
         for player in rows(entry, "players")
         if player.get("why_together")
     ]
-    idle = [f"{row.get('deviation')} is left out: {row.get('reason')}" for row in rows(entry, "idle")]
+    idle = [f"left out: {row.get('deviation')}: {row.get('reason')}" for row in rows(entry, "idle")]
     remarks = [str(text) for text in entry.get("remarks") or ()]
     floor = ", ".join(map(str, entry.get("floor") or ()))
     near = [f"level {floor}: near chance in the reference, so its numbers say little"] if floor else []

@@ -210,15 +210,16 @@ class _Explaining:
 
     def _say_how_many(self) -> None:
         """How many cells this takes, before the first of them runs."""
-        sizes = sorted({len(players) for players in self._players.values()})
+        sizes = [len(players) for players in self._players.values()]
         if not sizes:
             return
-        cells = sum(_cells_of(len(players), self._shapley) for players in self._players.values())
-        of = " or ".join(map(str, sizes))
+        parts = " or ".join(map(str, sorted(set(sizes))))
+        cells, fewer = (sum(_cells_of(size, shapley) for size in sizes) for shapley in (self._shapley, False))
         self._reporter.note(
-            f"{self._environment.name} deviates in {of} {'thing' if sizes == [1] else 'things'}: {cells} cells for "
-            f"{len(self._players)} model{'s' * (len(self._players) > 1)}, fewer where some were answered before"
-            + (" (--no-shapley: less)" if self._shapley and max(sizes) > 3 else "")
+            f"{self._environment.name} deviates in {parts} thing{'s' * (max(sizes) > 1)}: {cells} "
+            f"combination{'s' * (cells > 1)} over {len(sizes)} model{'s' * (len(sizes) > 1)}"
+            + (f" ({fewer} with --no-shapley)" if fewer < cells else "")
+            + "; those that were answered before are not run again."
         )
 
     # ------------------------------------------------------------------------ result
@@ -243,8 +244,9 @@ class _Explaining:
         """The smallest failing combinations: of all where all are known, else by delta debugging from what is."""
         verdict = self._cells.judged(name, united(players)).verdict
         if verdict != "FAIL":
-            gate = f"{self._environment.name} does not FAIL at this run's gate ({verdict})"
-            return Smallest(reason=f"{gate}, so no smaller part was looked for")
+            return Smallest(
+                reason=f"it does not FAIL at this run's gate ({verdict}), so no smaller part was looked for"
+            )
         every = {united(some): some for some in _subsets(players)} if len(players) <= MOST_PLAYERS else {}
         known = [some for keys, some in every.items() if keys in self._cells.of(name)]
         if every and len(known) == len(every):
