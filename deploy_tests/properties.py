@@ -46,8 +46,8 @@ def batch_invariance(probe: Probe, limits: Limits = DEFAULTS) -> None:
         if found is None:
             return None
         place, how = found
-        others = [row for other, row in enumerate(rows) if other != place]
-        return f"{_item(probe, rows[place])} in a batch with {_listed(probe, others)} {how} than alone."
+        others = ", ".join(repr(probe.ids[row]) for other, row in enumerate(rows) if other != place)
+        return f"{_item(probe, rows[place])} in a batch with {others} is answered otherwise than alone: {how}."
 
     _hold(st.lists(_below(len(probe)), min_size=least, max_size=most), broken, limits)
 
@@ -70,7 +70,7 @@ def order_invariance(probe: Probe, limits: Limits = DEFAULTS) -> None:
         place, how = found
         moved = f"moved from place {order[place] + 1} to {place + 1} of {len(order)}"
         told = moved if order[place] != place else "asked again" if order == sorted(order) else "with others moved"
-        return f"{_item(probe, rows[place])}, {told}, {how} than before."
+        return f"{_item(probe, rows[place])}, {told}, is answered otherwise than before: {how}."
 
     _hold(_orders(len(usual)), broken, limits)
 
@@ -150,7 +150,9 @@ def flush_to_zero(probe: Probe, limits: Limits = DEFAULTS) -> None:
     found = _first_other(probe, list(range(len(probe))), probe.alone, flushed_scores(probe))
     if found is not None:
         row, how = found
-        raise AssertionError(f"{_item(probe, row)} with denormal numbers flushed to zero {how} than without.")
+        raise AssertionError(
+            f"{_item(probe, row)} is answered otherwise where denormal numbers are flushed to zero: {how}."
+        )
 
 
 PROPERTIES: tuple[Callable[[Probe, Limits], None], ...] = (
@@ -237,20 +239,16 @@ def _first_other(
     if not len(places):
         return None
     place = int(places[0])
-    change = f": {probe.named(int(before[place]))} became {probe.named(int(after[place]))}" if other[place] else ""
-    return place, f"scores {away[place]:.3g} away ({_rounding(probe)}){change}, otherwise"
+    change = f"{probe.named(int(before[place]))} became {probe.named(int(after[place]))}, " if other[place] else ""
+    return place, f"{change}scores up to {away[place]:.3g} away ({_rounding(probe)})"
 
 
 def _item(probe: Probe, row: int) -> str:
     return f"Item {probe.ids[row]!r}"
 
 
-def _listed(probe: Probe, rows: list[int]) -> str:
-    return ", ".join(repr(probe.ids[row]) for row in rows)
-
-
 def _rounding(probe: Probe) -> str:
-    return f"up to {probe.slack:.3g} is rounding"
+    return f"{probe.slack:.3g} counts as rounding"
 
 
 def _badly(probe: Probe, inputs: NDArray[Any]) -> str | None:

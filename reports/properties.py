@@ -259,6 +259,8 @@ class _Cells:
             return f"its cell {cell.problem}" if cell.problem == "did not run" else cell.problem
         if cell.info.status != "ok":
             return f"{cell.info.status.replace('_', ' ')}: {cell.info.reason or 'no reason was recorded'}"
+        if self.plan.sequential and len(cell.records) < len(self._reference.records):
+            return "it was read until the gate was decided: which items were read depends on their answers"
         paired = pair(self._reference, cell.records, environment.subsample)
         return "; ".join(paired.problems) or paired.pairs
 

@@ -117,6 +117,14 @@ def test_confidences_that_are_all_alike_are_unjudged(builder: Any) -> None:
     assert found.reason == "no two of 3000 items have reference confidences more than 0.1 apart"
 
 
+def test_cells_that_were_read_until_they_were_decided_are_no_sample(builder: Any) -> None:
+    builder.environment("int8", "lossy", deviations=INT8)
+    builder.cell("reference", builder.answers())
+    builder.cell("int8", builder.answers().take(np.arange(100)))
+    (found,) = confidence_orders(builder.finish(sequential=True))
+    assert (found.outcome, found.reason[:40]) == ("unjudged", "it was read until the gate was decided: ")
+
+
 def test_of_very_many_items_some_are_taken(make_builder: Any) -> None:
     builder = make_builder(per_level=1200)
     found = _converted(builder, builder.answers().confidence)
