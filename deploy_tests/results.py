@@ -17,12 +17,15 @@ ALL = "all"
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GapshiftRun:
     """A judged run: what the fixture ``gapshift_run`` gives. ``summary`` is its ``summary.json``."""
 
     summary: Json
     folder: Path
+
+    def __repr__(self) -> str:  # pytest shows it in every failure
+        return f"<GapshiftRun {self.verdict} in {self.folder}>"
 
     @property
     def verdict(self) -> str:
@@ -76,12 +79,15 @@ class GapshiftRun:
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GapshiftCell:
     """One model in one environment. ``summary`` is the cell as ``summary.json`` has it."""
 
     summary: Json
     run: GapshiftRun
+
+    def __repr__(self) -> str:
+        return f"<GapshiftCell {self.bundle} in {self.environment}: {self.verdict}>"
 
     @property
     def bundle(self) -> str:
@@ -119,12 +125,15 @@ class GapshiftCell:
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GapshiftLevel:
     """A cell's answers to the items of one level. ``key`` is ``"1"`` to ``"5"`` or ``"all"``."""
 
     key: str
     cell: GapshiftCell
+
+    def __repr__(self) -> str:
+        return f"<GapshiftLevel {self.name} of {self.cell.bundle} in {self.cell.environment}: {self.verdict}>"
 
     def _at(self, name: str) -> Any:
         return (self.cell.summary.get(name) or {}).get(self.key)

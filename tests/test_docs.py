@@ -57,7 +57,11 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
-CODE = [path for part in ("src", "train", "export", "envs", "reports") for path in (ROOT / part).rglob("*.py")]
+CODE = [
+    path
+    for part in ("src", "train", "export", "envs", "reports", "deploy_tests")
+    for path in (ROOT / part).rglob("*.py")
+]
 STUDY = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
 
 

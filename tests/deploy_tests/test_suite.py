@@ -11,6 +11,8 @@ from typing import Any
 import onnx
 import pytest
 
+from gapshift import __version__
+
 Run = Callable[..., Any]
 SUITE = Path(__file__).parents[2] / "deploy_tests" / "test_deployment.py"
 SAME = ("--environment", "onnxruntime-one-thread")
@@ -83,7 +85,7 @@ def test_a_warning_that_is_an_error_is_a_failure(suite: Run) -> None:
 
 def test_the_header_says_model_settings_and_machine(suite: Run) -> None:
     done = suite(*SAME, "-k", "verdict")
-    assert "gapshift 0.1.0: model " in done.out
+    assert f"gapshift {__version__}: model " in done.out
     assert "environments onnxruntime-one-thread, margin 2 pp, inconclusive: fail" in done.out
     assert "gapshift machine: " in done.out
     assert "onnxruntime 1." in done.out
