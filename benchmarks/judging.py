@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
-from judging_families import any_fail, grouped, independent, score_alone_power, sharing
+from judging_families import any_fail, grouped, in_groups, independent, score_alone_power, sharing
 from numpy.typing import NDArray
 from scipy.stats import binom, norm
 
@@ -33,6 +33,7 @@ from gapshift.reports.statistics import (
     log_e_process,
     mcnemar_midp,
     mover_difference,
+    pass_probability,
     smooth_ece_difference,
     wilson,
 )
@@ -234,14 +235,9 @@ def sequences(runs: int) -> Iterator[Row]:
             ever = [each[side].max() >= -np.log(alpha) for each in sides]
             yield share(f"e-process {name}, alpha {alpha:g}", case, f"at most {alpha:.1%}", ever)
     yield from _sequential_family(runs)
-    few, rule = max(2, runs // 4), SequentialRule(0.01)
-    for drop, losing in ((0, 0.005), (3, 0.035), (10, 0.105)):
-        found = [first_decision(difference(rng, 10_000, losing, 0.005), rule) for _ in range(few)]
-        items = np.array([each.items if each else 10_000 for each in found])
-        planned = {0: "1,292", 3: "838", 10: "119"}[drop]
-        case = f"margin 1 pp, churn 1% and D = {drop} pp"
-        error = float(items.std(ddof=1) / np.sqrt(few))
-        yield Row("e-process, mean items", case, f"{planned} (planned)", float(items.mean()), error, few, "items")
+    few = max(2, runs // 4)
+    yield from _times(few, "margin 1 pp", SequentialRule(0.01), {0: "1,292", 3: "838", 10: "119"})
+    yield from _times(few, "margin 2 pp, as --sequential, 240 tests", SequentialRule(MARGIN, ALPHA / 2, ALPHA / 240))
     yield from order(few)
 
 
@@ -258,6 +254,18 @@ def _sequential_family(runs: int) -> Iterator[Row]:
     yield share("sequential run: FAIL", case, "at most 5%", fails)
     one = [run[0] is not None and run[0].finding == "within" for run in found]
     yield share("sequential level: within", case.replace("five levels", "one level"), "at most 2.5%", one)
+
+
+def _times(runs: int, words: str, rule: SequentialRule, planned: Mapping[int, str] | None = None) -> Iterator[Row]:
+    """Items until a decision, of 20,000."""
+    rng = np.random.default_rng(14)
+    for drop in (0, 3, 10):
+        found = [first_decision(difference(rng, 20_000, drop / 100 + 0.005, 0.005), rule) for _ in range(runs)]
+        items = np.array([each.items if each else 20_000 for each in found])
+        case = f"{words}, churn 1% and D = {drop} pp"
+        promised = f"{planned[drop]} (planned)" if planned else "—"
+        error = float(items.std(ddof=1) / np.sqrt(runs))
+        yield Row("e-process, mean items", case, promised, float(items.mean()), error, runs, "items")
 
 
 def order(runs: int) -> Iterator[Row]:
@@ -296,11 +304,8 @@ def clusters(runs: int) -> Iterator[Row]:
 def _clustered(
     runs: int, groups: int, size: int, gaining: float, icc: float, robust: bool
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    rng, group, found = np.random.default_rng(11), np.repeat(np.arange(groups), size), []
-    for _ in range(runs):
-        losing, winning = _rates(rng, MARGIN + gaining, icc, groups), _rates(rng, gaining, icc, groups)
-        u = rng.random(groups * size)
-        d = (u < losing[group]).astype(np.int64) - (u > 1 - winning[group])
+    found = []
+    for d, group in in_groups(runs, groups, size, MARGIN, gaining, icc, 11):
         pairs = counts(int((d > 0).sum()), int((d < 0).sum()), len(d), (d, group) if robust else None)
         interval, p = drop_interval(pairs, RULE), fail_p(pairs, RULE)
         covers = interval.low <= MARGIN <= interval.high
@@ -309,9 +314,27 @@ def _clustered(
     return covered, passed, failed
 
 
-def _rates(rng: np.random.Generator, mean: float, icc: float, groups: int) -> NDArray[np.float64]:
-    k = 1 / icc - 1
-    return rng.beta(mean * k, (1 - mean) * k, groups) if mean else np.zeros(groups)
+def planned_in_groups(runs: int) -> Iterator[Row]:
+    """The gate, which estimates the design effect anew each time, against what is planned at the estimates."""
+    for groups, size, drop, gaining, icc in (
+        (20, 30, 0.0, 0.01, 0.1), (60, 10, 0.0, 0.01, 0.1), (60, 10, 0.0, 0.01, 0.3), (200, 5, 0.0, 0.015, 0.1),
+        (200, 3, 0.0, 0.015, 0.3), (100, 20, 0.0, 0.02, 0.1), (40, 50, 0.0, 0.01, 0.05), (60, 20, 0.07, 0.01, 0.1),
+        (200, 5, 0.06, 0.01, 0.1),
+    ):  # fmt: skip
+        passed, failed, planned = [], [], []
+        for run, (d, group) in enumerate(in_groups(runs, groups, size, drop, gaining, icc, 12)):
+            pairs = counts(int((d > 0).sum()), int((d < 0).sum()), len(d), (d, group))
+            passed.append(drop_interval(pairs, RULE).high < MARGIN)
+            failed.append((fail_p(pairs, RULE) or 1.0) < ALPHA / LEVELS)
+            if run < 200:
+                churn = round((pairs.lost + pairs.gained) / pairs.n, 5)
+                if drop:
+                    planned.append(fail_probability(pairs.n, churn, MARGIN, drop, ALPHA, LEVELS, pairs.clustering))
+                else:
+                    planned.append(pass_probability(pairs.n, churn, MARGIN, clusters=pairs.clustering))
+        case = f"{groups} groups of {size}, ICC {icc:g}, D = {100 * drop:g} pp, {100 * gaining:g}% gained"
+        words = f"{np.mean(planned):.1%} (planned)"
+        yield share(f"groups: {'FAIL, one of 5' if drop else 'PASS'}", case, words, failed if drop else passed)
 
 
 # --------------------------------------------------------------------------- calibration
@@ -331,7 +354,7 @@ def calibration(runs: int) -> Iterator[Row]:
             yield share(f"{name} difference", case, "95% where both are off", hits)
 
 
-PARTS = (intervals, gate, families, any_change, sequences, clusters, calibration)
+PARTS = (intervals, gate, families, any_change, sequences, clusters, planned_in_groups, calibration)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -88,8 +88,8 @@ def grouped(
     rng, n = np.random.default_rng(seed), groups * size
     student, gate = [], []
     for _ in range(runs):
-        lost = rng.binomial(size, _rates(rng, rule.margin + gaining, icc, groups))
-        gained = rng.binomial(size - lost, np.minimum(1.0, _rates(rng, gaining, icc, groups)))
+        lost = rng.binomial(size, _rates(rng, rule.margin + gaining, icc, (FAMILY, groups)))
+        gained = rng.binomial(size - lost, np.minimum(1.0, _rates(rng, gaining, icc, (FAMILY, groups))))
         b, c = lost.sum(axis=1), gained.sum(axis=1)
         effect = design_effects(lost, gained, size)
         p = stdtr(groups - 1.0, -score_statistics(b / effect, c / effect, n / effect, rule.margin))
@@ -117,6 +117,17 @@ def design_effects(lost: Ints, gained: Ints, size: int) -> Floats:
     return np.asarray(np.maximum(assumed, seen), dtype=np.float64)
 
 
-def _rates(rng: np.random.Generator, mean: float, icc: float, groups: int) -> Floats:
+def in_groups(
+    runs: int, groups: int, size: int, drop: float, gaining: float, icc: float, seed: int
+) -> Iterator[tuple[Ints, Ints]]:
+    """Differences of the items of one test and their groups, each of which has its own chance to lose and to gain."""
+    rng, group = np.random.default_rng(seed), np.repeat(np.arange(groups), size)
+    for _ in range(runs):
+        losing, winning = (_rates(rng, mean, icc, (groups,)) for mean in (drop + gaining, gaining))
+        u = rng.random(groups * size)
+        yield (u < losing[group]).astype(np.int64) - (u > 1 - winning[group]), group
+
+
+def _rates(rng: np.random.Generator, mean: float, icc: float, size: tuple[int, ...]) -> Floats:
     k = 1 / icc - 1
-    return rng.beta(mean * k, (1 - mean) * k, (FAMILY, groups)) if mean else np.zeros((FAMILY, groups))
+    return rng.beta(mean * k, (1 - mean) * k, size) if mean else np.zeros(size)

@@ -192,7 +192,7 @@ def test_more_items_pass_more_often(make_builder: Make) -> None:
 
 
 def test_the_margin_lost_at_one_level_seldom_passes_and_fails_seldom_as_well(make_builder: Make) -> None:
-    """PASS at D = margin is promised at most 2.5% a level (measured 2.6), FAIL at most 5% (measured 6.1 at n = 600)."""
+    """PASS at D = margin is promised at most 2.5% a level (measured 2.6), FAIL at most 5%."""
     builder = make_builder()
     builder.environment("int8", "lossy")
     few = dict.fromkeys(CHURN, 3)
