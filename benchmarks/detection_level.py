@@ -145,8 +145,8 @@ class _Planting:
         """P(FAIL) and P(not PASS) of level 5, exactly."""
         counts, rule = self.lose[bundle.name], self.rule
         churn = (counts.lost + counts.gained) / counts.n + drop
-        fails = fail_probability(counts.n, churn, rule.margin, drop, rule.alpha, self.family)
-        return fails, 1 - pass_probability(counts.n, churn, rule.margin, drop, rule.level)
+        fails = fail_probability(counts.n, churn, rule.margin, drop, rule.alpha, self.family, counts.clustering)
+        return fails, 1 - pass_probability(counts.n, churn, rule.margin, drop, rule.level, counts.clustering)
 
 
 def _said(seen: Sequence[JudgedCell], predicted: Iterable[tuple[float, float]]) -> dict[str, Any]:
