@@ -235,6 +235,36 @@ def _measure_cell(
     )
 
 
+def counted_cell(
+    bundle: Bundle,
+    environment: Environment,
+    cell: Cell,
+    reference_cell: Cell,
+    reference: Reference | str,
+    bands: tuple[Band, ...],
+    *,
+    named: bool,
+    gated: bool,
+) -> MeasuredCell:
+    """A cell against a reference with all that its verdict over every item needs, and nothing else measured."""
+    pairing = _pairing(reference, cell.info, cell.records, environment.subsample)
+    pairs = pairing.pairs if pairing else None
+    return MeasuredCell(
+        bundle=bundle,
+        environment=environment,
+        named=named,
+        gated=gated,
+        info=cell.info,
+        pairs=pairs,
+        measurement=empty_measurement(),
+        counts={band: count_levels(pairs, band) for band in bands} if pairs is not None else {},
+        bands=bands,
+        blocked=blocked_by(cell, reference_cell, reference, pairing),
+        remarks=(*(pairing.remarks if pairing else ()), *service_remarks(cell.info, pairs, bundle.contract.domain)),
+        subsampled=environment.subsample,
+    )
+
+
 def _read(
     pairing: Pairing,
     reference: Reference,
@@ -271,6 +301,17 @@ def _pairing(
     if isinstance(reference, str) or info is None or records is None or info.status != "ok":
         return None
     return pair(reference, records, subsample)
+
+
+def gated_tests(workspace: Workspace, plan: RunPlan) -> int:
+    """How many gated cell × level tests a run's plan holds: its Holm family."""
+    _, cards = load_items(workspace)
+    return sum(
+        len(bands_of(cards, bundle.task))
+        for bundle in plan.bundles
+        for environment, cell in _planned(workspace, plan, bundle)
+        if is_gated(environment, environment.name in plan.deployments, cell, plan.strict)
+    )
 
 
 def is_gated(environment: Environment, named: bool, cell: Cell, strict: bool) -> bool:

@@ -14,22 +14,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from gapshift.records import Records
 from gapshift.reports.cells import LEVEL_KEYS, Json, count_strata
-from gapshift.reports.counts import count_levels
 from gapshift.reports.gate import Band
-from gapshift.reports.load import Cell, Pairs, Reference, pair, reference_of
+from gapshift.reports.load import Cell, Pairs, reference_of
 from gapshift.reports.planned import (
     REFERENCE_ENVIRONMENT,
     MeasuredBundle,
     MeasuredCell,
     MeasuredRun,
-    blocked_by,
+    counted_cell,
     planned_cell,
     training_answers,
 )
@@ -74,10 +73,11 @@ class _Alternative:
 def self_test_json(
     workspace: Workspace, run: MeasuredRun, judged: Sequence[JudgedCell], verdict: Verdict
 ) -> Json | None:
-    """``summary["self_test"]`` (see ``judge``); null where no gated cell of the run was repeated."""
+    """``summary["self_test"]`` (see ``judge``); null where no gated cell of the run was repeated, or where it was
+    read until it was decided."""
     folder = Workspace(workspace.root / FOLDER)
     own = [cell for cell in judged if cell.measured.gated]
-    if not folder.records.is_dir() or not own:
+    if run.plan.sequential or not folder.records.is_dir() or not own:
         return None
     source = _Source(workspace, folder, run)
     alternatives = [_alternative(source, run, [cell.measured for cell in own], setting) for setting in SETTINGS]
@@ -167,16 +167,8 @@ def _replaced(bundle: MeasuredBundle, own: MeasuredCell, before: Cell, after: Ce
     if own.info is None or own.info.status != "ok":
         return own
     reference = reference_of(before, bundle.items)
-    pairing = None
-    if isinstance(reference, Reference) and after.records is not None and after.info and after.info.status == "ok":
-        pairing = pair(reference, after.records, own.environment.subsample)
-    pairs = pairing.pairs if pairing else None
-    return replace(
-        own,
-        info=after.info,
-        pairs=pairs,
-        counts={band: count_levels(pairs, band) for band in own.bands} if pairs else {},
-        blocked=blocked_by(after, before, reference, pairing),
+    return counted_cell(
+        own.bundle, own.environment, after, before, reference, own.bands, named=own.named, gated=own.gated
     )
 
 

@@ -39,6 +39,15 @@ def judge_cells(cells: tuple[MeasuredCell, ...], rule: Rule, family: int) -> lis
     return judged
 
 
+def judge_searched(cell: MeasuredCell, rule: Rule, tests: int) -> JudgedCell:
+    """The verdict of one of ``tests`` that are chosen as results come in.
+
+    Each p is multiplied by their number (Bonferroni, Holm's first step), so that it needs none of the others.
+    """
+    adjusted = {band: min(1.0, tests * p) for band, p in _fail_p(cell, rule).items()}
+    return _judge_cell(cell, adjusted, rule, tests)
+
+
 def _fail_p(cell: MeasuredCell, rule: Rule) -> dict[Band, float]:
     """The p of each band that has items; none where the cell cannot be judged, or was read until it was decided."""
     if cell.blocked is not None or cell.readings is not None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
-from markupsafe import Markup
-
 from gapshift.reports.renderers import page
-from gapshift.reports.renderers.html import HERE, environment_of
-from gapshift.reports.renderers.markdown import ROWS_SHOWN, escape
+from gapshift.reports.renderers.chapters import render_chapters
 from gapshift.reports.renderers.tables import Cell, Chapter, Part, Table, percent_cell, plain, prose
 from gapshift.reports.renderers.view import (
     COLUMNS,
@@ -45,16 +41,7 @@ _LINES = 12
 
 def render_repeats(summary: Json) -> dict[str, str]:
     """``repeats.html`` and ``repeats.md``, by file name."""
-    markdown = environment_of(HERE, autoescape=False)
-    markdown.filters["md"] = escape
-    html = environment_of(HERE, autoescape=True)
-    html.filters["minus"], html.filters["badge"] = page.minus, page.badge
-    style = Markup((HERE / "report.css").read_text(encoding="utf-8"))
-    text = markdown.get_template("repeats.md.j2").render(rows_shown=ROWS_SHOWN, page="repeats.html", **_page(summary))
-    return {
-        "repeats.md": re.sub(r"\n{3,}", "\n\n", text).strip() + "\n",
-        "repeats.html": html.get_template("repeats.html.j2").render(style=style, columns=COLUMNS, **_page(summary)),
-    }
+    return render_chapters("repeats", _page(summary))
 
 
 def console_repeats(summary: Json) -> str:

@@ -18,6 +18,7 @@ from gapshift.cli.judging import check, evaluate, report
 from gapshift.cli.observing import observe
 from gapshift.cli.planning import plan
 from gapshift.cli.repeating import repeat
+from gapshift.cli.searching import search
 from gapshift.cli.studies import calibrate, demo, export, study, train
 from gapshift.errors import GapshiftError
 
@@ -40,6 +41,7 @@ for _command in (
     export,
     evaluate,
     repeat,
+    search,
     explain,
     report,
     plan,

@@ -1,0 +1,254 @@
+"""``gapshift search RUN``: environments that nobody listed, and the smallest of those that fail."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gapshift.envs.catalog import choose, own, select
+from gapshift.envs.resolve import resolve
+from gapshift.errors import SettingsError, UnknownNameError
+from gapshift.flows.again import Derived, derive
+from gapshift.flows.composing import family_of, fitted, read_family
+from gapshift.flows.reporting import Reporter, Silent
+from gapshift.flows.smallest import KEPT, Search, Smallest, answered, told
+from gapshift.records import write_text
+from gapshift.reports.planned import gated_tests
+from gapshift.reports.renderers.search import render_search
+from gapshift.reports.searched import Searched
+from gapshift.reports.summary import summary_text
+from gapshift.reports.verdicts import JudgedCell
+from gapshift.schema import Bundle, DataSource, Environment, RunPlan, takes
+from gapshift.schema.family import Family
+from gapshift.workspace import Workspace
+
+COMMAND = "search"
+FOLDER = "search"
+"""Where the composed environments of a run lie, inside its folder, unless another one is given."""
+MOST = 3
+"""So many deviations at once, unless something else is said."""
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What to search.
+
+    The family is ``family`` (a TOML file), or is spanned by ``environments`` and ``groups``, or without either by the
+    run's own environments; mistakes, stress and environments that answer a sample are in it only where they are named
+    (the former also by a group of that name).
+    ``most``: deviations at once (a file says it itself). Up to ``examples`` environments are judged. With
+    ``interactions`` every deviation is judged alone first, and those that fail alone are left out. With ``sample`` a
+    level-balanced sample of the items answers.
+    """
+
+    run: Path
+    out: Path | None = None
+    bundle: str | None = None
+    environments: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    environment_file: Path | None = None
+    family: Path | None = None
+    most: int | None = None
+    examples: int = 100
+    seed: int = 0
+    interactions: bool = False
+    sample: bool = False
+    data: str | None = None
+    calibration_data: DataSource | None = None
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        if self.examples < KEPT:
+            raise SettingsError(f"{self.examples} examples are too few to search; give {KEPT} or more.")
+        if self.family and (self.environments or self.groups or self.most):
+            raise SettingsError(
+                "A --family says itself what may deviate and how much at once; leave --environment, --group and --most "
+                "out."
+            )
+
+
+def search_run(request: SearchRequest, reporter: Reporter | None = None) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Search a run's family, in RUN/search, and report: the summary and the files written, by name.
+
+    Raises SettingsError for a family that is empty or wrong, or where it is not said which model; UnknownNameError for
+    a name or key that does not exist; WorkspaceError for a folder that is no run or holds something else;
+    EvaluationError where the model has no reference.
+    """
+    reporter = reporter or Silent()
+    source = Workspace(request.run)
+    plan = source.read_plan()
+    bundle = _bundle(plan, request.bundle)
+    family, notes = _family(request, plan, bundle)
+    with derive(
+        source,
+        request.out or request.run / FOLDER,
+        COMMAND,
+        "a search",
+        bundles=(bundle.name,),
+        data=request.data,
+        calibration_data=request.calibration_data,
+        notes=notes,
+    ) as derived:
+        derived.evaluate((), reporter, request.debug)  # the reference
+        judge = Searched(derived.target, derived.plan, bundle, gated_tests(source, plan), request.examples)
+        cells = _Cells(derived, judge, reporter, request)
+        search = Search(
+            family, lambda each: resolve(bundle.contract, each), cells.judge, request.examples, request.sample
+        )
+        found = search.run(request.seed, request.interactions)
+        return _report(derived, _summary(request, derived.plan, bundle, family, search, found, judge, cells), reporter)
+
+
+def _bundle(plan: RunPlan, name: str | None) -> Bundle:
+    bundles = {bundle.name: bundle for bundle in plan.bundles}
+    if name is None and len(bundles) > 1:
+        raise SettingsError(
+            f"The run has {len(bundles)} models, and a search is of one. Say which with --bundle, for instance "
+            f"{next(iter(bundles))}."
+        )
+    if name is not None and name not in bundles:
+        raise UnknownNameError("bundle", name, bundles)
+    return bundles[name] if name is not None else plan.bundles[0]
+
+
+def _family(request: SearchRequest, plan: RunPlan, bundle: Bundle) -> tuple[Family, tuple[str, ...]]:
+    """What may deviate, and what was left out of it."""
+    if request.family:
+        return fitted(read_family(request.family), bundle.contract, stated=True)
+    chosen = _chosen(request, plan)
+    mine = [each for each in chosen if takes(bundle.contract.domain, each)]
+    kept = [each for each in mine if each.name in request.environments or not _is_aside(each, request.groups)]
+    aside = [each.name for each in mine if each not in kept]
+    said = (f"left out unless named (mistakes, stress, or on a sample): {', '.join(aside)}",) if aside else ()
+    if not kept:
+        raise SettingsError(
+            f"None of these environments spans a family for {bundle.contract.domain} models"
+            f"{''.join(f' ({note})' for note in said)}. Name some with --environment or --group, or give a --family."
+        )
+    family, notes = fitted(family_of(kept, request.most or MOST), bundle.contract)
+    return family, (*said, *notes)
+
+
+def _chosen(request: SearchRequest, plan: RunPlan) -> Iterable[Environment]:
+    if not (request.environments or request.groups or request.environment_file):
+        return plan.environments
+    planned = {environment.name: environment for environment in plan.environments}
+    return select(request.environments, request.groups, planned | own(request.environment_file))
+
+
+def _is_aside(environment: Environment, groups: tuple[str, ...]) -> bool:
+    """Whether it fails on purpose, or is slow: nothing that a search should find."""
+    on_purpose = environment.kind in ("mistake", "stress") and environment.kind not in groups
+    return on_purpose or environment.subsample
+
+
+class _Cells:
+    """Answers and judges one composed environment after the other."""
+
+    def __init__(self, derived: Derived, judge: Searched, reporter: Reporter, request: SearchRequest) -> None:
+        self._derived, self._judge, self._reporter, self._request = derived, judge, reporter, request
+        self._answers = 0
+        self._began = len(list(derived.target.journal()))
+        reporter.stage("search")
+
+    def judge(self, environment: Environment) -> JudgedCell:
+        """The verdict of an environment, which runs where nobody has answered it yet."""
+        self._derived.evaluate((environment,), Silent(), self._request.debug)
+        found = self._judge.judge(self._derived.plan, environment)
+        self._answers += answered(found)
+        self._reporter.progress(f"{found.verdict}: {told(environment)}", self._answers, self._request.examples)
+        return found
+
+    def ran(self) -> int:
+        """How many cells were answered here and now, and not found somewhere."""
+        events = list(self._derived.target.journal())[self._began :]
+        return sum(event.get("event") == "cell" and event.get("status") == "ok" for event in events)
+
+
+# --------------------------------------------------------------------------- the summary
+
+
+def _summary(
+    request: SearchRequest,
+    plan: RunPlan,
+    bundle: Bundle,
+    family: Family,
+    search: Search,
+    found: Smallest | None,
+    judge: Searched,
+    cells: _Cells,
+) -> dict[str, Any]:
+    judged = list(search.judged.values())
+    answers = [cell for cell in judged if answered(cell)]
+    ran = cells.ran()
+    return {
+        "schema_version": 1,
+        "command": COMMAND,
+        "bundle": bundle.name,
+        "task": bundle.task,
+        "margin_pp": plan.margin_pp,
+        "alpha": plan.alpha,
+        "seed": request.seed,
+        "examples": request.examples,
+        "tests": judge.tests,
+        "interactions": request.interactions,
+        "sample": request.sample,
+        "family": {"most": family.most, "deviations": {key: list(each) for key, each in family.deviations.items()}},
+        "notes": list(plan.notes),
+        "counts": {
+            "composed": len(judged) + len(search.rejected),
+            "rejected": len(search.rejected),
+            "without_answers": len(judged) - len(answers),
+            "judged": len(answers),
+            "ran": ran,
+            "shared": len(answers) - ran,
+            "failed": len(search.failing()),
+        },
+        "rejections": [{"reason": why, "count": n} for why, n in Counter(search.rejected.values()).most_common()],
+        "alone": [judge.cell_json(cell) for cell in search.alone],
+        "smallest": _smallest(search, found, judge, plan, request),
+        "environments": [judge.cell_json(cell) for cell in judged],
+    }
+
+
+def _smallest(
+    search: Search, found: Smallest | None, judge: Searched, plan: RunPlan, request: SearchRequest
+) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    environment = found.environment
+    listed = [*plan.environments, *choose(file=request.environment_file)]
+    same = (each.name for each in listed if each.deviations == environment.deviations and each.name != environment.name)
+    return {
+        **judge.cell_json(search.judged[environment.name]),
+        "settled": found.settled,
+        "listed_as": next(same, None),
+        "toml": as_toml(environment),
+    }
+
+
+def as_toml(environment: Environment) -> str:
+    """A table for ``gapshift.toml``, which makes a composed environment one that is known by name."""
+    values = "\n".join(f"{json.dumps(key)} = {_value(value)}" for key, value in environment.deviations.items())
+    return (
+        f"[environments.{environment.name}]\nkind = {json.dumps(environment.kind)}\n"
+        f'summary = "Found by gapshift search."\n[environments.{environment.name}.deviations]\n{values}\n'
+    )
+
+
+def _value(value: Any) -> str:
+    """A value of a deviation in TOML, whose texts, numbers, booleans and lists are JSON's."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _report(derived: Derived, summary: dict[str, Any], reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
+    reporter.stage("report")
+    root = derived.target.root
+    texts = {"search.json": summary_text(summary), **render_search(summary)}
+    for name, text in texts.items():
+        write_text(root / name, text)
+    return summary, {name: root / name for name in texts}
