@@ -104,12 +104,13 @@ class BandWatch:
         n = np.arange(before + 1, len(lost) + 1)
         b, c, k = (np.cumsum(each)[before:] for each in (lost > 0, lost < 0, changed))
         within, beyond = log_e_values(b, c, n, self._rule.margin)
-        churn = log_e_values(k, 0, n, self._rule.margin)[0]
         broken = np.cumsum(changed & ~pairs.tie)[before:] > 0
         enough = -math.log(self._rule.alpha_within)
         fails = (beyond >= -math.log(self._rule.alpha_beyond)) | (broken & self._equivalent)
         certified = np.logical_or.accumulate(within >= enough) | self._certified
-        return fails, certified, np.logical_or.accumulate(churn >= enough) | self._by_churn
+        # A changed answer counts for a lost one here, so this capital is never the larger: it cannot be there sooner.
+        by_churn = log_e_values(k, 0, n, self._rule.margin)[0] >= enough if certified[-1] else certified
+        return fails, certified, np.logical_or.accumulate(by_churn) | self._by_churn
 
     def _finding(self, so_far: Counts, fails: bool, by_churn: bool) -> Found | None:
         """What these items found; None where they look like a floor, which the drop alone cannot pass."""

@@ -31,7 +31,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 
 from gapshift.reports.statistics.base import Estimate, checked_level, unknown
 
@@ -70,7 +69,9 @@ def _capital(lost: _Vector, gained: _Vector, seen: _Vector, sign: int, margin: f
     grown = [np.log1p(bets * sign * (d - margin)) for d in (1, -1, 0)]
     counts = (lost, gained, seen - lost - gained)
     paths = sum(np.multiply.outer(count, gain) for count, gain in zip(counts, grown, strict=True))
-    return np.asarray(logsumexp(paths + _LOG_WEIGHTS, axis=-1), dtype=np.float64)
+    weighed = paths + _LOG_WEIGHTS
+    most = weighed.max(axis=-1)
+    return np.asarray(most + np.log(np.exp(weighed - most[..., None]).sum(axis=-1)), dtype=np.float64)
 
 
 @lru_cache(maxsize=8192)
