@@ -29,9 +29,10 @@ top level
     ``n``}], cells [{bundle, environment, verdict, ``repeated``, ``missing``, ``verdicts`` of its repeats, ``flips``
     of ``n`` predictions, drop_range_pp}], aside}: the run judged again with the answers of its repeats; null where
     no gated cell was repeated;
-    ``reading`` {mode: sequential or budget, budget, ``read`` answers (or items) of ``full`` ones, ``saved``: a share}:
-    null where every item was judged. Of a sequential run ``power``, ``false_alarms``, ``observability`` and ``study``
-    are null, ``traffic``, ``regimes`` and ``contrasts`` empty;
+    ``reading`` {mode: sequential or budget, budget, ``read`` answers (or items) of ``full`` ones, ``saved``: a share,
+    of a sequential run ``errors`` {within, beyond}: the probability of either wrong finding at a level}: null where
+    every item was judged. Of a sequential run ``power``, ``false_alarms``, ``self_test``, ``observability`` and
+    ``study`` are null, ``traffic``, ``regimes`` and ``contrasts`` empty;
 per calibration
     ``guessing``, ``tie_share``, ``source``, ``circular``, ``notes``;
 per bundle

@@ -17,7 +17,15 @@ def reading_json(run: MeasuredRun) -> Json | None:
     if plan.sequential:
         read, full = answers_read(run)
         saved = 1 - read / full if full else None
-        return {"mode": "sequential", "budget": plan.budget, "read": read, "full": full, "saved": saved}
+        errors = run.rule.errors
+        return {
+            "mode": "sequential",
+            "budget": plan.budget,
+            "read": read,
+            "full": full,
+            "saved": saved,
+            "errors": errors and {"within": errors.alpha_within, "beyond": errors.alpha_beyond},
+        }
     if plan.budget is None:
         return None
     judged, there = items_drawn(run)

@@ -12,6 +12,7 @@ from gapshift.reports.renderers import (
     observability,
     page,
     power,
+    reading,
     regimes,
     sections,
     self_test,
@@ -75,6 +76,7 @@ def _verdict(summary: Json) -> dict[str, object]:
         "margin": margin(summary),
         "alpha": summary.get("alpha"),
         "family": summary.get("holm_family"),
+        "reading_rule": reading.rule(summary),
     }
 
 
@@ -85,6 +87,7 @@ def _study(summary: Json) -> dict[str, object]:
         "study_notes": study.study_notes(summary),
         "opening": study.opening(summary),
         "chapters": [
+            *reading.chapters(summary),
             *study.chapters(summary),
             *deployed.scores(summary),
             *traffic.chapters(summary),

@@ -141,9 +141,23 @@ def _measures(cell: Json, key: str, summary: Json) -> dict[str, object]:
         "churn": None if churn is None else fixed(churn.estimate, 5),
         "p_change": tests.get("p_change"),
         "p_fail": tests.get("p_fail"),
+        **_reading(cell, key),
         "kind": cell.get("kind"),
         "gated": str(bool(cell.get("gated"))).lower(),
     }
+
+
+def _reading(cell: Json, key: str) -> dict[str, object]:
+    """What a level that was read until it was decided took; nothing of any other."""
+    found = mapping(mapping(mapping(cell.get("reading")).get("levels")).get(key))
+    names = {"items_read": "read", "items_there": "there", "decided_after": "decided_after", "finding": "finding"}
+    told = {name: found.get(key) for name, key in names.items()}
+    return told | {name: _e_value(found.get(name)) for name in ("e_within", "e_beyond")} if found else {}
+
+
+def _e_value(value: object) -> str | None:
+    known = number(value)
+    return None if known is None else f"{known:.4g}"
 
 
 def _properties(case: ElementTree.Element, values: dict[str, object]) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gapshift.reports.renderers import deployed, observability, power, self_test, services, study, traffic
+from gapshift.reports.renderers import deployed, observability, power, reading, self_test, services, study, traffic
 from gapshift.reports.renderers.html import HERE, environment_of
 from gapshift.reports.renderers.page import GateRow, absent_cells, gate_rows, ungated
 from gapshift.reports.renderers.regimes import regime_rows
@@ -74,6 +74,7 @@ def render_markdown(summary: Json) -> str:
         study_notes=study.study_notes(summary),
         opening=study.opening(summary),
         chapters=[
+            *reading.chapters(summary),
             *study.chapters(summary),
             *deployed.scores(summary),
             *traffic.chapters(summary, TRAFFIC_ROWS),
@@ -98,6 +99,7 @@ def render_markdown(summary: Json) -> str:
         absent=absent_cells(environments),
         margin=summary.get("margin_pp"),
         alpha=summary.get("alpha"),
+        sequential=reading.sequential(summary),
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 

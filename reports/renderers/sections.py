@@ -10,6 +10,7 @@ from typing import Any
 from gapshift.reports.renderers import self_test
 from gapshift.reports.renderers.page import minus, short_percent, shorten
 from gapshift.reports.renderers.power import facts as power_facts
+from gapshift.reports.renderers.reading import facts as reading_facts
 from gapshift.reports.renderers.view import (
     ALL,
     LEVEL_KEYS,
@@ -290,6 +291,7 @@ def facts(summary: Json) -> list[tuple[str, str]]:
         ("withheld for the static quantiser", f"{items['withheld']} items" if items.get("withheld") else ""),
         ("unreadable items", f"{items['unreadable']}" if items.get("unreadable") else ""),
         ("cells", f"{len(answered(cells))} of {len(cells)} ran" if cells else ""),
+        *reading_facts(summary),
         *power_facts(summary),
         *self_test.facts(summary),
     ]

@@ -37,8 +37,8 @@ def planted(
         answer = np.where(np.asarray(good, dtype=bool), label, (label + 1) % 4)
         images[np.arange(len(level)), answer // 2, answer % 2, channel] = 255
     images[..., 2] |= 1  # the channels are never alike: a swap that changes no tensor would not be evaluated
-    more = {"group": np.array(groups)} if len(groups) else {}
-    np.savez(folder / "items.npz", images=images, labels=label, level=np.array(level), classes=np.array(CLASSES), **more)
+    columns = {"images": images, "labels": label, "level": np.array(level), "classes": np.array(CLASSES)}
+    np.savez(folder / "items.npz", **columns, **({"group": np.array(groups)} if len(groups) else {}))
     (folder / "contract.toml").write_text(contract_to_toml(_model(folder / "planted.onnx")), encoding="utf-8")
     return CheckRequest(
         model=folder / "planted.onnx",

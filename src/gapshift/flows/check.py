@@ -24,7 +24,7 @@ from gapshift.flows.levels import (
 )
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.self_test import refuse_sequential, repeat_gated
-from gapshift.flows.sequential import readable_environments
+from gapshift.flows.sequential import check_readable, readable_environments
 from gapshift.flows.splitting import TEST
 from gapshift.flows.user_model import applicable, user_bundle
 from gapshift.schema import (
@@ -117,6 +117,7 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         sequential=request.sequential,
         notes=(*left_out, *(note for note in rated.card.notes if note.endswith(TRAINED_ON))),
     )
+    check_readable(plan, bundle.task, judged, rated.strata())
     with workspace.lock():
         workspace.refuse_other_command("check")
         write_rated(workspace.items_path, rated.with_roles(roles))

@@ -11,9 +11,10 @@ from gapshift.errors import SettingsError, WorkspaceError
 from gapshift.flows.again import assign_roles, bring, moved_tasks, only, with_items
 from gapshift.flows.budget import check_budget
 from gapshift.flows.judging import Sets, report, run_cells, traffic_names
+from gapshift.flows.levels import read_rated
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.self_test import refuse_sequential, repeat_gated
-from gapshift.flows.sequential import readable_environments
+from gapshift.flows.sequential import check_readable, readable_environments
 from gapshift.reports.traffic import unknown_name
 from gapshift.schema import DataSource, Environment, RunPlan, takes
 from gapshift.settings import user_traffic, validate
@@ -64,6 +65,8 @@ def evaluate_run(
         plan = _without_foreign_mixes(plan, sets)
     _refuse_overwriting(source, target, old, plan)
     refuse_sequential(self_test, plan.sequential)
+    for task in plan.tasks:
+        check_readable(plan, task.name, sets[task.name].judged, read_rated(source.items_path, task.name).strata())
     with target.lock():
         if source.root.resolve() != target.root.resolve():
             bring(source, target, plan)

@@ -13,7 +13,7 @@ from gapshift.envs.runner import Matrix, evaluate
 from gapshift.errors import UnknownNameError
 from gapshift.flows.levels import read_rated
 from gapshift.flows.reporting import Reporter
-from gapshift.flows.sequential import SequentialReader, check_readable
+from gapshift.flows.sequential import SequentialReader
 from gapshift.reports.groups import class_names
 from gapshift.reports.judge import judge
 from gapshift.reports.renderers import render_all
@@ -49,14 +49,11 @@ def run_cells(
     """Evaluate every planned cell that does not exist yet; ``sets`` by task. Of those in ``known`` (files by content
     address) the records are copied.
 
-    Raises, before any cell runs, UnknownNameError for a traffic mix that weighs what no task has, and SettingsError for
-    a sequential plan whose items cannot be read one by one.
+    Raises UnknownNameError, before any cell runs, for a traffic mix that weighs what no task has.
     """
     check_names(plan.traffic, *traffic_names(plan, sets))
-    rated = {task.name: read_rated(workspace.items_path, task.name).strata() for task in plan.tasks}
-    if plan.sequential:
-        check_readable(plan, {name: each.judged for name, each in sets.items()}, rated)
     reporter.stage("evaluate")
+    rated = {task.name: read_rated(workspace.items_path, task.name).strata() for task in plan.tasks}
     matrix = Matrix(
         bundles=plan.bundles,
         environments=plan.environments,

@@ -63,16 +63,17 @@ def readable_environments(
     return kept, (note,) if ordered else ()
 
 
-def check_readable(plan: RunPlan, sets: Mapping[str, Dataset], levels: Mapping[str, Mapping[str, int]]) -> None:
-    """Raise SettingsError where the run's items cannot be read one by one: they come in groups, or share a service."""
-    for task, dataset in sets.items():
-        count = _groups(dataset, levels[task])
-        if count >= LEAST_CLUSTERS:
-            raise SettingsError(
-                f"The items of {task} come in groups (speakers, paragraphs; effectively {count:.0f} at a level), which "
-                "fail together; --sequential reads items that are independent of each other. Leave out --sequential: "
-                "then intervals and tests are cluster-robust."
-            )
+def check_readable(plan: RunPlan, task: str, dataset: Dataset, levels: Mapping[str, int]) -> None:
+    """Raise SettingsError where a sequential plan's items are not independent: in groups, or behind one service."""
+    if not plan.sequential:
+        return
+    count = _groups(dataset, levels)
+    if count >= LEAST_CLUSTERS:
+        raise SettingsError(
+            f"The items of {task} come in groups (speakers, paragraphs; effectively {count:.0f} at a level), which "
+            "fail together; --sequential reads items that are independent of each other. Leave out --sequential: "
+            "then intervals and tests are cluster-robust."
+        )
     served = [each.name for each in plan.environments if any(key.startswith("service.") for key in each.deviations)]
     episodes = [bundle.name for bundle in plan.bundles if bundle.domain == "control"]
     if served and episodes:
