@@ -18,10 +18,12 @@ def plan_json(
     environments: Sequence[str] = (),
     items: Sequence[int] | None = None,
     target: float = TARGET,
+    churn: Sequence[float] | None = None,
 ) -> Json:
     """``power`` and ``false_alarms`` (see ``judge``) of a run's gated cells, those in ``environments`` as if named.
 
-    With ``items`` levels 1 to 5 have so many, at the churn that was observed. Raises UnknownNameError for an
+    With ``items`` levels 1 to 5 have so many, at the churn that was observed or, with ``churn``, at these shares of
+    levels 1 to 5: then nothing is redrawn and there are no ``false_alarms``. Raises UnknownNameError for an
     environment that the run did not plan.
     """
     planned = {cell.environment.name for cell in run.cells}
@@ -30,9 +32,12 @@ def plan_json(
             raise UnknownNameError("environment", name, planned, "The run's plan holds no other; evaluate it first.")
     cells = tuple(cell for cell in run.cells if cell.gated or cell.environment.name in environments)
     family = sum(len(cell.bands) for cell in cells)
+    question = Question(rule, family, target)
+    if churn is not None:
+        return {"power": run_power(run, cells, question, None, items, churn)}
     redrawn = redraw_run(cells, rule, family, run.plan.seed, items)
     return {
-        "power": run_power(run, redrawn, Question(rule, family, target), items),
+        "power": run_power(run, redrawn.cells if redrawn else (), question, redrawn, items),
         "false_alarms": false_alarms_json(redrawn, run.plan.seed, list(_aside(run, cells))),
     }
 

@@ -135,7 +135,7 @@ def level_json(level: Level, question: Question, share: float) -> Json:
     return row | {
         "churn": most.churn,
         "most": most.name if most.churn else "",
-        "pass": {"estimate": (exact := level.passes(rule.margin, rule.level)), "low": exact, "high": exact},
+        "pass": _certain(level.passes(rule.margin, rule.level)),
         "detectable_drop_pp": _detectable(most, question),
         "margin_pp": _points(certifiable_margin(lambda margin: level.passes(margin, rule.level), share)),
         "least_margin_pp": 100 * max(cell.least_margin(rule.level) for cell in level.cells),
@@ -212,12 +212,18 @@ def _named(levels: Sequence[Level]) -> str:
 
 
 def assumed_power(
-    items: Mapping[int, int], churn: Mapping[int, float], rule: Rule, environments: int, target: float = TARGET
+    items: Mapping[int, int],
+    churn: Mapping[int, float],
+    rule: Rule,
+    environments: int,
+    target: float = TARGET,
+    speed: float | None = None,
 ) -> Json:
     """A plan for one model from what is assumed of each level: items, and the share that goes right to wrong or back.
 
     ``pass`` is the probability that every level of every environment passes, were changes in one environment unrelated
-    to those in another; ``pass_same_items`` that where all change the same items. ``seconds`` is null.
+    to those in another; ``pass_same_items`` that where all change the same items. ``speed``: items a second, of
+    inference in the reference and in each environment; without it ``seconds`` is null.
     """
     levels = [
         Level("", (k,), tuple(GatedLevel("", items[k], churn[k]) for _ in range(environments))) for k in ALL_LEVELS
@@ -225,24 +231,46 @@ def assumed_power(
     question = Question(rule, environments * len(levels), target)
     exact = math.prod(level.passes(rule.margin, rule.level) for level in levels)
     same = math.prod(pass_probability(items[k], churn[k], rule.margin, 0.0, rule.level) for k in ALL_LEVELS)
-    plan = _plan(levels, question, {"estimate": exact, "low": exact, "high": exact})
-    return plan | {"pass_same_items": same, "environments": environments, "seconds": None, "seconds_needed": None}
+    plan = _plan(levels, question, _certain(exact))
+    wanted = [row["items_needed"] for row in plan["levels"]]
+    seconds = None if speed is None else (1 + environments) * sum(items.values()) / speed
+    needed = None if speed is None or None in wanted else (1 + environments) * sum(wanted) / speed
+    return plan | {
+        "pass_same_items": same,
+        "environments": environments,
+        "seconds": seconds,
+        "seconds_needed": needed,
+    }
+
+
+def _certain(share: float) -> dict[str, float]:
+    """A probability without Monte Carlo error."""
+    return {"estimate": share, "low": share, "high": share}
 
 
 # ------------------------------------------------------------------------------- a run
 
 
 def run_power(
-    run: MeasuredRun, redrawn: Redrawn | None, question: Question, items: Sequence[int] | None = None
+    run: MeasuredRun,
+    cells: Sequence[MeasuredCell],
+    question: Question,
+    redrawn: Redrawn | None,
+    items: Sequence[int] | None = None,
+    churn: Sequence[float] | None = None,
 ) -> Json:
-    """A plan at the churn of a run's gated cells, with its own items or ``items`` of levels 1 to 5.
+    """A plan at the churn of a run's gated ``cells``, with its own items or ``items`` of levels 1 to 5.
 
     ``pass`` is the share of the redrawn runs that pass with nothing wrong, and that of each level the share in which
-    all its cells hold, both with Monte Carlo error; ``pass`` is null where nothing gated could be judged.
+    all its cells hold, both with Monte Carlo error; ``pass`` is null where nothing gated could be judged. ``churn``:
+    shares of levels 1 to 5, assumed of every cell that may change in place of its own; then nothing is redrawn and
+    ``pass`` is exact, as that of ``assumed_power``.
     """
-    cells = redrawn.cells if redrawn else ()
-    levels = _levels(cells, question.rule, items)
+    levels = _levels(cells, question.rule, items, churn)
     plan = _plan(levels, question, None)
+    if churn is not None and any(level.cells for level in levels):
+        plan["pass"] = _certain(math.prod(row["pass"]["estimate"] for row in plan["levels"] if row["pass"]))
+        plan["levels"] = [row | {"most": ""} for row in plan["levels"]]
     if redrawn is not None:
         plan["pass"] = rate(redrawn.runs(redrawn.no_drop) == PASS)
         for row in plan["levels"]:
@@ -257,18 +285,25 @@ def run_power(
     }
 
 
-def _levels(cells: Sequence[MeasuredCell], rule: Rule, items: Sequence[int] | None) -> list[Level]:
+def _levels(
+    cells: Sequence[MeasuredCell], rule: Rule, items: Sequence[int] | None, churn: Sequence[float] | None
+) -> list[Level]:
     """The judged levels of each task, in order."""
     found: dict[tuple[str, Band], list[tuple[MeasuredCell, Counts]]] = {}
     for cell in cells:
         if cell.blocked is None:
             for band, counts in cell.counts.items():
                 found.setdefault((cell.bundle.task, band), []).append((cell, counts))
-    return [_level(task, band, each, rule, items) for (task, band), each in found.items()]
+    return [_level(task, band, each, rule, items, churn) for (task, band), each in found.items()]
 
 
 def _level(
-    task: str, band: Band, each: Sequence[tuple[MeasuredCell, Counts]], rule: Rule, items: Sequence[int] | None
+    task: str,
+    band: Band,
+    each: Sequence[tuple[MeasuredCell, Counts]],
+    rule: Rule,
+    items: Sequence[int] | None,
+    churn: Sequence[float] | None,
 ) -> Level:
     """What can be planned for: not what is at the floor, nor an equivalent that changes predictions."""
     floor = [at_floor(counts, rule.margin) for _, counts in each]
@@ -277,7 +312,7 @@ def _level(
         GatedLevel(
             f"{cell.bundle.name} in {cell.environment.name}",
             of_band(items, band) or counts.n,
-            (counts.lost + counts.gained) / counts.n if counts.n else 0.0,
+            _churn(cell, counts, band, churn),
             cell.equivalent,
             counts.clustering,
             counts.n,
@@ -291,6 +326,13 @@ def _level(
     )
     left = ", ".join(f"{count} of {len(each)} cells {words}" for count, words in said if count)
     return Level(task, band, planned, left, any(unsteady))
+
+
+def _churn(cell: MeasuredCell, counts: Counts, band: Band, assumed: Sequence[float] | None) -> float:
+    """A cell's own churn, or the one that is assumed of the band's levels; an equivalent's is its own."""
+    if assumed is not None and not cell.equivalent:
+        return sum(assumed[level - 1] for level in band) / len(band)
+    return (counts.lost + counts.gained) / counts.n if counts.n else 0.0
 
 
 def _seconds(run: MeasuredRun, rows: Sequence[Json], items: Sequence[int] | None) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,36 @@ def test_a_run_s_items_and_environments_can_be_others(capsys: pytest.CaptureFixt
     assert named["power"]["family"] > many["power"]["family"]
 
 
+def test_a_run_can_be_planned_at_a_churn_that_is_assumed(capsys: pytest.CaptureFixture[str], tiny_study: Path) -> None:
+    words = (str(tiny_study), "--items", "1000", "-e", "int8-dynamic")
+    _, calm = _json(capsys, *words, "--churn", "0.5")
+    _, rough = _json(capsys, *words, "--churn", "0.5,1,2,4,8")
+    assert "false_alarms" not in calm
+    assert {row["churn"] for row in calm["power"]["levels"] if row["churn"]} == {0.005}
+    assumed = dict(zip(range(1, 6), (0.005, 0.01, 0.02, 0.04, 0.08), strict=True))
+    for row in rough["power"]["levels"]:  # a band's churn is the mean of its levels
+        mean = sum(assumed[level] for level in row["levels"]) / len(row["levels"])
+        assert row["churn"] in (None, pytest.approx(mean))
+        assert not row["most"]
+    held = [row["pass"]["estimate"] for row in rough["power"]["levels"] if row["pass"]]
+    assert rough["power"]["pass"]["estimate"] == pytest.approx(math.prod(held))
+    assert rough["power"]["pass"]["estimate"] < calm["power"]["pass"]["estimate"] <= 1
+    assert rough["power"]["items_needed"] > calm["power"]["items_needed"]
+    _, out, _ = _run(capsys, *words, "--churn", "0.5")
+    assert "cry wolf" not in out
+
+
+def test_run_time_is_that_of_the_reference_and_each_environment(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--items", "600", "--churn", "3", "--environments", "4")
+    _, found = _json(capsys, *words, "--speed", "50")
+    assert found["power"]["seconds"] == 5 * 5 * 600 / 50
+    assert found["power"]["seconds_needed"] == 5 * 5 * found["power"]["items_needed"] / 50
+    _, out, _ = _run(capsys, *words, "--speed", "50")
+    assert "Its cells take about 5 min of inference, and about 14 min with those items." in " ".join(out.split())
+    _, unknown = _json(capsys, *words)
+    assert unknown["power"]["seconds"] is None
+
+
 def test_a_run_says_what_it_found_in_words(capsys: pytest.CaptureFixture[str], tiny_study: Path) -> None:
     _, out, _ = _run(capsys, str(tiny_study))
     text = " ".join(out.split())
@@ -116,7 +147,7 @@ def test_a_run_says_what_it_found_in_words(capsys: pytest.CaptureFixture[str], t
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--churn", "3"), "The run's records say what --churn assumes. Leave out --churn, or the run."),
+        (("--speed", "100"), "The run's records say what --speed assumes. Leave out --speed, or the run."),
         (("--environments", "3"), "The run's records say what --environments assumes."),
         (("-e", "int9"), "Unknown environment 'int9'."),
     ],

@@ -112,8 +112,19 @@ def _time(power: Json) -> str:
     now, needed = number(power.get("seconds")), number(power.get("seconds_needed"))
     if not now:
         return ""
-    with_those = f", and about {needed:,.0f} s with those items" if needed is not None else ""
-    return f"Its cells take about {now:,.0f} s of inference{with_those}."
+    with_those = f", and about {_duration(needed)} with those items" if needed is not None else ""
+    return f"Its cells take about {_duration(now)} of inference{with_those}."
+
+
+def _duration(seconds: float) -> str:
+    """Whole seconds, minutes from two on, hours from two on.
+
+    >>> _duration(16.2), _duration(0.2), _duration(500), _duration(9000)
+    ('16 s', 'under 1 s', '8 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
 
 
 # ------------------------------------------------------------------------------ page
@@ -184,11 +195,16 @@ def _points(value: object) -> str:
 
 def _left_out(found: Sequence[Json]) -> tuple[str, ...]:
     """Cells that are not planned for, the levels that share the words in one line."""
+    return tuple(f"Not planned for at level {levels}: {why}." for why, levels in _alike(found, "left_out"))
+
+
+def _alike(found: Sequence[Json], key: str) -> Iterator[tuple[str, str]]:
+    """Each text that rows have under the key, and the levels that share it."""
     said: dict[str, list[str]] = {}
     for row in found:
-        if row.get("left_out"):
-            said.setdefault(str(row["left_out"]), []).append(_levels([str(level) for level in row.get("levels") or ()]))
-    return tuple(f"Not planned for at level {', '.join(levels)}: {why}." for why, levels in said.items())
+        if row.get(key):
+            said.setdefault(str(row[key]), []).append(_levels([str(level) for level in row.get("levels") or ()]))
+    return ((text, ", ".join(levels)) for text, levels in said.items())
 
 
 def _alarms(alarms: Json) -> Part:
@@ -251,7 +267,8 @@ def console_plan(power: Json, alarms: Json, width: int = 120) -> str:
     for of, own in _by_task(power):
         console.print(f"\nBy level{of}:")
         console.print(_console_table(own))
-        for note in _left_out(own):
+        most = (f"Changes most at level {levels}: {name}." for name, levels in _alike(own, "most"))
+        for note in (*most, *_left_out(own)):
             console.print(f"  - {note}", soft_wrap=True)
     console.print(f"\n{_columns(power)} {ASSUMED}")
     if alarms.get("repeats"):
@@ -263,16 +280,10 @@ def console_plan(power: Json, alarms: Json, width: int = 120) -> str:
 
 def _console_table(own: Sequence[Json]) -> RichTable:
     table = RichTable(box=None, pad_edge=False, header_style="")
-    for name in (*_HEADS, "changes most"):
-        table.add_column(
-            name,
-            no_wrap=name in _HEADS,
-            overflow="fold",
-            justify="left" if name in ("level", "changes most") else "right",
-        )
+    for name in _HEADS:
+        table.add_column(name, no_wrap=True, justify="left" if name == "level" else "right")
     for row in own:
         cells = _row(row)
-        margin = cells[6].line.replace("–", "-")
         texts = [cell.text.replace("–", "-") for cell in cells]
-        table.add_row(*texts[:6], margin, *texts[7:], cells[2].below)
+        table.add_row(*texts[:6], cells[6].line.replace("–", "-"), *texts[7:])
     return table

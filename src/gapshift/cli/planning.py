@@ -48,7 +48,8 @@ def _by_level(low: float, high: float, whole: bool = False) -> Callable[..., tup
     "--churn",
     callback=_by_level(0, 100),
     metavar="PERCENT[,...]",
-    help="Share of the items whose answer goes from right to wrong or back, or that of levels 1 to 5; without a RUN.",
+    help="Share of the items whose answer goes from right to wrong or back, or that of levels 1 to 5 "
+    "(default: what the RUN observed).",
 )
 @click.option(
     "--margin",
@@ -58,6 +59,12 @@ def _by_level(low: float, high: float, whole: bool = False) -> Callable[..., tup
 )
 @click.option(
     "--environments", type=click.IntRange(1, 1000), metavar="N", help="How many environments are gated; without a RUN."
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, min_open=True),
+    metavar="ITEMS",
+    help="Items a second of the model, for the run time; without a RUN, which knows its own.",
 )
 @click.option(
     "--environment",
@@ -79,9 +86,9 @@ def _by_level(low: float, high: float, whole: bool = False) -> Callable[..., tup
 def plan(run: Path | None, as_json: bool, **options: Any) -> int:
     """How likely does a run pass with nothing wrong, and how many items would it take? No model runs.
 
-    With the folder of a RUN at the churn that it observed: gapshift plan runs/demo. Without one at a churn that you
-    assume: gapshift plan --items 600 --churn 3 --margin 2 --environments 4. Exit code 2 where so few items could
-    certify the margin with no answers at all.
+    With the folder of a RUN at the churn that it observed, or at one that you assume: gapshift plan runs/demo. Without
+    one: gapshift plan --items 600 --churn 3 --margin 2 --environments 4 --speed 500. Exit code 2 where so few items
+    could not certify the margin even if no answer changed.
     """
     from gapshift.reports.renderers.power import console_plan
 
@@ -107,7 +114,8 @@ def _assumed(options: dict[str, Any]) -> dict[str, Any]:
     items = dict(zip(LEVELS, options["items"], strict=True))
     churn = {level: percent / 100 for level, percent in zip(LEVELS, options["churn"], strict=True)}
     rule = Rule(margin=(options["margin"] or 2.0) / 100, alpha=0.05)
-    return {"power": assumed_power(items, churn, rule, options["environments"] or 1, options["target"])}
+    environments = options["environments"] or 1
+    return {"power": assumed_power(items, churn, rule, environments, options["target"], options["speed"])}
 
 
 def _observed(run: Path, options: dict[str, Any]) -> dict[str, Any]:
@@ -117,10 +125,11 @@ def _observed(run: Path, options: dict[str, Any]) -> dict[str, Any]:
     from gapshift.reports.planning import plan_json
     from gapshift.workspace import Workspace
 
-    for name in ("churn", "environments"):
+    for name in ("environments", "speed"):
         if options[name] is not None:
             raise UsageError(f"The run's records say what --{name} assumes. Leave out --{name}, or the run.")
     found = read_run(Workspace(run))
     margin = options["margin"]
     rule = found.rule if margin is None else replace(found.rule, margin=margin / 100)
-    return plan_json(found, rule, options["names"], options["items"], options["target"])
+    churn = options["churn"] and [percent / 100 for percent in options["churn"]]
+    return plan_json(found, rule, options["names"], options["items"], options["target"], churn)
