@@ -11,9 +11,9 @@ from gapshift.errors import UsageError
 
 
 def assert_level_drop(
-    judged: GapshiftRun | GapshiftCell,
+    judged: GapshiftRun | GapshiftCell | GapshiftLevel,
     *,
-    level: int | str,
+    level: int | str | None = None,
     environment: str | None = None,
     bundle: str | None = None,
     below: float | None = None,
@@ -21,18 +21,18 @@ def assert_level_drop(
     """Hold that accuracy drops by less than ``below`` percentage points (default: the run's margin) at a level.
 
     ``judged`` is the fixture ``gapshift_run``, then ``environment`` names the cell (and ``bundle`` the model where the
-    run has several), or a cell of it. ``level`` is 1 to 5, or ``"all"``. The claim is held where the upper end of the
-    drop's Tango interval lies below; a level at the floor, where nothing is left to lose, holds it only where the
-    upper end of its churn does (|drop| is at most the churn). What was not measured, or not on what was asked for,
-    holds nothing. Returns the level.
+    run has several), or a cell of it; ``level`` is 1 to 5, or ``"all"``. Or it is a level.
+
+    The claim is held where the upper end of the drop's interval lies below. A level at the floor, where nothing is left
+    to lose, holds it only where the upper end of its churn does (|drop| is at most the churn). What was not measured,
+    or not on what was asked for, holds nothing. Returns the level.
 
     Raises AssertionError where the claim is not held, UnknownNameError for an unknown environment, bundle or level,
     and UsageError where the call itself makes no sense.
     """
     __tracebackhide__ = True
-    cell = _cell(judged, environment, bundle)
-    found = cell.level(level)
-    limit = cell.run.margin_pp if below is None else below
+    found = _level(judged, level, environment, bundle)
+    limit = found.cell.run.margin_pp if below is None else below
     if isinstance(limit, bool) or not 0 < limit <= 100:
         raise UsageError(f"below is {limit!r}; it is a number of percentage points above 0 and up to 100.")
     if problem := _unmeasured(found):
@@ -43,13 +43,28 @@ def assert_level_drop(
     return found
 
 
+def _level(
+    judged: GapshiftRun | GapshiftCell | GapshiftLevel,
+    level: int | str | None,
+    environment: str | None,
+    bundle: str | None,
+) -> GapshiftLevel:
+    if isinstance(judged, GapshiftLevel):
+        if level is not None and str(level) != judged.key:
+            raise UsageError(f"This is {judged.name}, and another one is named. Leave level out, or give the cell.")
+        return _cell(judged.cell, environment, bundle).level(judged.key)
+    if level is None:
+        raise UsageError("Name the level: assert_level_drop(..., level=5), 1 to 5 or 'all'.")
+    return _cell(judged, environment, bundle).level(level)
+
+
 def _cell(judged: GapshiftRun | GapshiftCell, environment: str | None, bundle: str | None) -> GapshiftCell:
     if isinstance(judged, GapshiftRun):
         if environment is None:
             raise UsageError("Of a run, name the environment: assert_level_drop(run, environment=..., level=...).")
         return judged.cell(environment, bundle)
     if not isinstance(judged, GapshiftCell):
-        raise UsageError(f"assert_level_drop takes a run or a cell of one; this is a {type(judged).__name__}.")
+        raise UsageError(f"assert_level_drop takes a run, a cell or a level of one; this is a {type(judged).__name__}.")
     if environment not in (None, judged.environment) or bundle not in (None, judged.bundle):
         raise UsageError(
             f"The cell is {judged.bundle} in {judged.environment}, and another one is named. Leave environment and "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gapshift.deploy_tests.results import LEVELS
 from gapshift.deploy_tests.settings import PytestSettings
-from gapshift.errors import SettingsError
+from gapshift.errors import SettingsError, UnknownNameError
 
 if TYPE_CHECKING:
     from gapshift.flows.check import CheckRequest
@@ -41,9 +43,20 @@ def planned_cells(settings: PytestSettings) -> list[tuple[str, str]]:
     return _user_cells(settings) if settings.model else _demo_cells()
 
 
-def planned_bundles(settings: PytestSettings) -> list[str]:
-    """The names of the run's bundles, in its order."""
-    return list(dict.fromkeys(bundle for bundle, _ in planned_cells(settings)))
+def judgements(cells: Iterable[tuple[str, str]], levels: Iterable[int], asked: Mapping[str, Any]) -> list[Judged]:
+    """Bundles and environments at each level, or those that a marker's keywords name.
+
+    Raises UnknownNameError for a word that no marker has, and for what is not planned.
+    """
+    planned = [Judged(bundle, environment, level) for bundle, environment in cells for level in LEVELS]
+    for key, value in asked.items():
+        if key not in Judged.__annotations__:
+            raise UnknownNameError("argument of the marker gapshift", key, Judged.__annotations__)
+        known = {str(getattr(one, key)) for one in planned}
+        if str(value) not in known:
+            raise UnknownNameError(f"{key} of this run", str(value), known)
+        planned = [one for one in planned if str(getattr(one, key)) == str(value)]
+    return [one for one in planned if one.level in levels]
 
 
 def _user_cells(settings: PytestSettings) -> list[tuple[str, str]]:

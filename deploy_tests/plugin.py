@@ -7,10 +7,10 @@ session that asks for nothing of gapshift's gets nothing.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -62,7 +62,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, so that --strict-markers accepts it, and read the settings where there are some."""
     worker = getattr(config, "workerinput", {})
     config.stash[STATE] = State(session=worker.get("gapshift_session") or uuid.uuid4().hex)
-    config.addinivalue_line("markers", "gapshift: a judgement of a model in a deployment environment")
+    config.addinivalue_line(
+        "markers",
+        "gapshift(environment=None, level=None, bundle=None): a judgement of a model in a deployment environment; "
+        "the arguments choose what the fixture gapshift_level is",
+    )
     problem = ""
     try:
         if in_use(config):
@@ -124,22 +128,31 @@ def _baseline(config: pytest.Config) -> Baseline | None:
     return read_baseline(folder) if folder else None
 
 
+def _check_request(config: pytest.Config) -> None:
+    """Raise SettingsError where no run can be made: no model (the suite has the demo's), no such baseline."""
+    if settings_of(config).model is None and not config.stash[STATE].in_suite:
+        raise SettingsError(
+            "No model is named. Give --gapshift-model and --gapshift-data, or `model` and `data` in [pytest] of "
+            "gapshift.toml ([tool.gapshift.pytest] of pyproject.toml)."
+        )
+    _baseline(config)
+
+
 def cells_of(config: pytest.Config) -> list[tuple[str, str]]:
     """Every planned bundle and environment; a usage error ends the collection with its text."""
     from gapshift.deploy_tests.planning import planned_cells, run_folder
-    from gapshift.deploy_tests.words import refuse
 
     state = config.stash[STATE]
     problem = ""
     if not state.cells:
         try:
-            _baseline(config)
+            _check_request(config)
             run_folder(settings_of(config))
             state.cells = planned_cells(settings_of(config))
         except GapshiftError as error:
             problem = str(error)
     if problem:
-        refuse(problem)
+        _refuse(problem)
     return state.cells
 
 
@@ -147,22 +160,42 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test per bundle, environment and level, or per bundle, for tests that ask for them."""
     config = metafunc.config
     config.stash[STATE].in_suite |= metafunc.definition.path.resolve().parent == SUITE
+    marker = metafunc.definition.get_closest_marker("gapshift")
+    asked = marker.kwargs if marker else {}
+    if marker and marker.args:
+        _refuse(f"{metafunc.definition.nodeid}: the marker gapshift takes keywords; this is {marker.args[0]!r}.")
     if "gapshift_judged" in metafunc.fixturenames:
-        _per_level(metafunc)
+        _per_level(metafunc, asked)
+    elif asked:
+        _refuse(
+            f"{metafunc.definition.nodeid}: the marker's {', '.join(asked)} choose what gapshift_level is; ask for it."
+        )
     if "gapshift_model" in metafunc.fixturenames and config.stash[STATE].in_suite:
         bundles = list(dict.fromkeys(bundle for bundle, _ in cells_of(config)))
         if len(bundles) > 1:
             metafunc.parametrize("gapshift_model", bundles, ids=bundles, indirect=True, scope="session")
 
 
-def _per_level(metafunc: pytest.Metafunc) -> None:
-    from gapshift.deploy_tests.planning import Judged
+def _per_level(metafunc: pytest.Metafunc, asked: Mapping[str, Any]) -> None:
+    from gapshift.deploy_tests.planning import judgements
 
-    cells, levels = cells_of(metafunc.config), settings_of(metafunc.config).shown_levels
-    several = len({bundle for bundle, _ in cells}) > 1
-    judged = [Judged(bundle, environment, level) for bundle, environment in cells for level in levels]
+    cells = cells_of(metafunc.config)
+    several, problem = len({bundle for bundle, _ in cells}) > 1, ""
+    try:
+        judged = judgements(cells, settings_of(metafunc.config).shown_levels, asked)
+    except GapshiftError as error:
+        problem = f"{metafunc.definition.nodeid}: {error}"
+    if problem:
+        _refuse(problem)
     ids = [f"{one.bundle}-" * several + f"{one.environment}-level{one.level}" for one in judged]
     metafunc.parametrize("gapshift_judged", judged, ids=ids)
+
+
+def _refuse(text: str) -> NoReturn:
+    """A usage error that is found while tests are made: its text without a traceback, and no test runs."""
+    from gapshift.deploy_tests.words import in_pytest_words
+
+    raise pytest.Collector.CollectError(f"gapshift: {in_pytest_words(text)}")
 
 
 # -------------------------------------------------------------------------------- fixtures
@@ -185,12 +218,7 @@ def _judged(config: pytest.Config) -> GapshiftRun:
     from gapshift.deploy_tests.session import judged_once
 
     state, settings = config.stash[STATE], settings_of(config)
-    if settings.model is None and not state.in_suite:
-        raise SettingsError(
-            "No model is named. Give --gapshift-model and --gapshift-data, or `model` and `data` in [pytest] of "
-            "gapshift.toml ([tool.gapshift.pytest] of pyproject.toml)."
-        )
-    _baseline(config)
+    _check_request(config)
     folder = run_folder(settings)
     run = judged_once(folder, state.session, lambda: evaluate(settings, folder))
     state.judged = folder
@@ -228,7 +256,8 @@ def gapshift_items(gapshift_run: GapshiftRun, gapshift_model: GapshiftModel) -> 
 
 @pytest.fixture
 def gapshift_level(request: pytest.FixtureRequest, gapshift_judged: Judged, gapshift_run: GapshiftRun) -> GapshiftLevel:
-    """The level that a test of the shipped suite reports, its numbers in JUnit's properties.
+    """A level of the run, its numbers in JUnit's properties: a test that asks for it is made for every planned bundle,
+    environment and level, or for those that ``@pytest.mark.gapshift(environment=..., level=..., bundle=...)`` names.
 
     What could not be judged (ERROR, NO DATA) is no failure of the model: the test ends as an error in its setup.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import NoReturn
 
 import pytest
 
@@ -25,8 +24,3 @@ def in_pytest_words(text: str) -> str:
     'Give one with `--gapshift-contract FILE`, or another folder with --gapshift-report.'
     """
     return _COMMAND_OPTIONS.sub(r"--gapshift-\1", text.replace("--out", "--gapshift-report"))
-
-
-def refuse(text: str) -> NoReturn:
-    """A usage error that is found while tests are made: its text without a traceback, and no test runs."""
-    raise pytest.Collector.CollectError(f"gapshift: {in_pytest_words(text)}")

@@ -54,6 +54,7 @@ def test_it_holds_where_the_intervals_upper_end_is_below() -> None:
     level = assert_level_drop(run, environment="int8-dynamic", level=5, below=3.07)
     assert (level.name, level.n, level.lost, level.gained) == ("level 5", 300, 4, 1)
     assert_level_drop(run.cell("int8-dynamic"), level="all", below=4)
+    assert assert_level_drop(level, below=4).key == "5"
 
 
 def test_it_holds_nothing_where_the_upper_end_is_not_and_the_margin_is_the_default() -> None:
@@ -135,6 +136,7 @@ def test_of_several_models_one_is_named() -> None:
     ("words", "told"),
     [
         ({"level": 5}, "name the environment"),
+        ({"environment": "int8-dynamic"}, "Name the level"),
         ({"level": 5, "environment": "int8-dynamic", "below": 0}, "below is 0"),
         ({"level": 5, "environment": "int8-dynamic", "below": math.nan}, "below is nan"),
         ({"level": 5, "environment": "int8-dynamic", "below": 101}, "below is 101"),
@@ -148,5 +150,7 @@ def test_calls_that_make_no_sense_say_so(words: dict[str, Any], told: str) -> No
 def test_a_cell_is_not_asked_about_another_one() -> None:
     with pytest.raises(UsageError, match="another one is named"):
         assert_level_drop(_run().cell("int8-dynamic"), environment="resize-nearest", level=5, below=50)
+    with pytest.raises(UsageError, match="This is level 5, and another one is named"):
+        assert_level_drop(_run().cell("int8-dynamic").level(5), level=1, below=50)
     with pytest.raises(UsageError, match="this is a dict"):
         assert_level_drop({}, level=5)  # type: ignore[arg-type]  # what a user may well pass

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 Run = Callable[..., Any]
 OWN = """
 import pytest
@@ -42,6 +44,20 @@ def test_harmed(gapshift_cell):
 def test_unknown(gapshift_cell):
     gapshift_cell("scale-0-265")
 """
+CHOSEN = """
+import pytest
+from gapshift.deploy_tests import assert_level_drop
+
+
+@pytest.mark.gapshift(environment="onnxruntime-one-thread", level=5)
+def test_one(gapshift_level):
+    assert_level_drop(gapshift_level, below=2.0)
+
+
+@pytest.mark.gapshift(level=4)
+def test_each_environment(gapshift_level):
+    assert gapshift_level.n > 0
+"""
 PLAIN = "def test_own():\n    pass\n"
 HEAVY = ("torch", "onnxruntime", "onnx", "numpy", "pydantic", "scipy", "pyarrow", "filelock", "tomllib")
 
@@ -63,10 +79,47 @@ def test_fixtures_and_the_claim_of_a_level(inside: Run, model: tuple[str, ...], 
     assert "report: " in done.out
 
 
+def test_a_marker_chooses_the_levels_that_a_test_is_made_for(
+    inside: Run, model: tuple[str, ...], tmp_path: Path
+) -> None:
+    own = _write(tmp_path, CHOSEN)
+    named = ("--gapshift-environment", "onnxruntime-one-thread", "--gapshift-environment", "scale-0-255")
+    done = inside(own, *model, *named, "-v")
+    assert done.code == 0, done.out
+    assert {line.split("::")[1].split()[0] for line in done.out.splitlines() if "PASSED" in line} == {
+        "test_one[onnxruntime-one-thread-level5]",
+        "test_each_environment[onnxruntime-one-thread-level4]",
+        "test_each_environment[scale-0-255-level4]",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "fixture", "told"),
+    [
+        ('environment="scale-0-265"', "gapshift_level", "Did you mean 'scale-0-255'"),
+        ("level=6", "gapshift_level", "Unknown level of this run '6'"),
+        ("margin=2", "gapshift_level", "Unknown argument of the marker gapshift 'margin'"),
+        ('"scale-0-255"', "gapshift_level", "the marker gapshift takes keywords"),
+        ("level=5", "gapshift_run", "the marker's level choose what gapshift_level is"),
+    ],
+)
+def test_a_marker_that_names_nothing_is_refused(
+    inside: Run, model: tuple[str, ...], tmp_path: Path, words: str, fixture: str, told: str
+) -> None:
+    text = f"import pytest\n@pytest.mark.gapshift({words})\ndef test_own({fixture}):\n    pass\n"
+    done = inside(_write(tmp_path, text), *model, "--gapshift-environment", "scale-0-255")
+    assert done.code == pytest.ExitCode.INTERRUPTED
+    assert told in done.out
+
+
 def test_a_run_that_nobody_configured_is_an_error_that_says_how(inside: Run, tmp_path: Path) -> None:
-    done = inside(_write(tmp_path, "def test_own(gapshift_run):\n    pass\n"))
-    assert "1 error" in done.out
-    assert "No model is named. Give --gapshift-model and --gapshift-data, or `model` and `data` in [pytest]" in done.out
+    for fixture in ("gapshift_run", "gapshift_level"):
+        done = inside(_write(tmp_path, f"def test_own({fixture}):\n    pass\n", f"test_{fixture}.py"))
+        assert "1 error" in done.out
+        assert (
+            "No model is named. Give --gapshift-model and --gapshift-data, or `model` and `data` in [pytest]"
+            in done.out
+        )
 
 
 def test_a_session_without_gapshift_gets_nothing_and_loads_nothing(outside: Run, tmp_path: Path) -> None:

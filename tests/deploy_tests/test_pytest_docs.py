@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from gapshift.deploy_tests.options import OPTIONS
-from gapshift.deploy_tests.plugin import gapshift_cell, gapshift_items, gapshift_model, gapshift_run
+from gapshift.deploy_tests.plugin import gapshift_cell, gapshift_items, gapshift_level, gapshift_model, gapshift_run
 from gapshift.deploy_tests.settings import Limits, PytestSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pytest.md").read_text(encoding="utf-8")
@@ -36,4 +36,5 @@ def test_the_configuration_shows_every_key_with_a_valid_value() -> None:
 
 def test_every_fixture_for_users_is_documented() -> None:
     rows = re.findall(r"^\| `(gapshift_\w+)` \|", PAGE, flags=re.MULTILINE)
-    assert rows == [fixture.__name__ for fixture in (gapshift_run, gapshift_cell, gapshift_model, gapshift_items)]
+    for_users = (gapshift_run, gapshift_cell, gapshift_level, gapshift_model, gapshift_items)
+    assert rows == [fixture.__name__ for fixture in for_users]
