@@ -19,8 +19,6 @@ ALIKE = (
     "Arithmetic that repeats to the bit gives the same verdict however often it is repeated: agreement there says "
     "nothing about chance in the items, which the redrawn runs are for."
 )
-_FOLDED = 12
-"""More cells than this are folded away on the page."""
 
 
 def facts(summary: Json) -> list[tuple[str, str]]:
@@ -54,14 +52,24 @@ def lead(found: Json) -> str:
 
 
 def _others(found: Json) -> Iterator[str]:
-    """One sentence for each alternative run with another verdict."""
+    """The alternative runs with another verdict, those that the same level decides in one sentence."""
+    settings: dict[str, list[str]] = {}
     for row in rows(found, "alternatives"):
         if row.get("outcome") == "other":
             first = next(iter(rows(row, "decides")), None)
-            more = (len(rows(row, "decides")) - 1) + (number(row.get("more")) or 0)
-            also = f" and {more:.0f} more" if more > 0 else ""
-            where = f", decided by {_place(first)} ({first.get('was')} before){also}" if first else ""
-            yield f"Under {row.get('setting')} the run would be {row.get('verdict')}{where}."
+            where = f", decided by {_place(first)} ({first.get('was')} before)" if first else ""
+            settings.setdefault(f"the run would be {row.get('verdict')}{where}", []).append(str(row.get("setting")))
+    for said, names in settings.items():
+        yield f"Under {listed(names)} {said}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _place(row: Json) -> str:
@@ -93,15 +101,15 @@ def chapters(summary: Json) -> list[Chapter]:
     if not rows(found, "alternatives"):
         return []
     notes = tuple(sentence(text) for text in found.get("aside") or ())
-    part = Part("", f"{lead(found)} {REPEATED}", (_alternatives(found), _ranges(found)), notes=notes)
+    tables = (_alternatives(found), _ranges(found))
+    part = Part("", f"{lead(found)} {REPEATED}", tuple(each for each in tables if each.rows or each.notes), notes=notes)
     return chapter("self-test", "Would another repeat decide otherwise?", "Repeats", [part])
 
 
 def _alternatives(found: Json) -> Table:
     made = tuple(
         (
-            Cell(str(row.get("setting"))),
-            plain(", ".join(f"{key} = {value}" for key, value in mapping(row.get("deviations")).items()) or "nothing"),
+            Cell(str(row.get("setting")), ", ".join(f"{k} = {v}" for k, v in mapping(row.get("deviations")).items())),
             plain(row.get("verdict") if _has_verdict(row) else None),
             plain(row.get("outcome")),
             *(plain(row.get(key)) for key in ("repeated", "fixed", "missing")),
@@ -109,7 +117,7 @@ def _alternatives(found: Json) -> Table:
         )
         for row in rows(found, "alternatives")
     )
-    heads = ("setting", "sets", "verdict", "outcome", "repeated", "kept", "not repeated", "decided by")
+    heads = ("setting", "verdict", "outcome", "repeated", "kept", "not repeated", "decided by")
     return Table("Alternative runs", heads, made)
 
 
@@ -133,7 +141,9 @@ def _missing(row: Json) -> Iterator[str]:
 
 
 def _ranges(found: Json) -> Table:
+    """The cells whose repeats differ, those with the most changes first; the others are counted."""
     cells = [row for row in rows(found, "cells") if number(row.get("repeated"))]
+    moved = sorted((row for row in cells if _moves(row)), key=lambda row: -(number(row.get("flips")) or 0))
     made = tuple(
         (
             Cell(str(row.get("environment")), str(row.get("bundle"))),
@@ -141,12 +151,23 @@ def _ranges(found: Json) -> Table:
             _flips(row),
             *(_ends(mapping(row.get("drop_range_pp")).get(key)) for key in COLUMNS),
         )
-        for row in cells
+        for row in moved
     )
     heads = ("cell", "verdicts of its repeats", "predictions changed", *(f"level {key}" for key in LEVEL_KEYS), "all")
-    fold = f"Drop, pp, least to largest, of {len(cells)} cells" if len(cells) > _FOLDED else ""
-    notes = tuple(_moved_references(rows(found, "references")))
-    return Table("Drop over the repeats, pp, least to largest", heads, made, fold=fold, notes=notes)
+    still = len(cells) - len(moved)
+    notes = [f"Cells that no repeat moves, in no prediction and no drop: {still}."] if still else []
+    notes += _moved_references(rows(found, "references"))
+    return Table("Drop over the repeats, pp, least to largest", heads, made, notes=tuple(notes))
+
+
+def _moves(row: Json) -> bool:
+    """Whether some repeat of the cell, or of its reference, gave another prediction, drop or verdict."""
+    ends = [mapping(each) for each in mapping(row.get("drop_range_pp")).values()]
+    return bool(
+        number(row.get("flips"))
+        or any(each.get("low") != each.get("high") for each in ends)
+        or set(mapping(row.get("verdicts"))) - {row.get("verdict")}
+    )
 
 
 def _counts(verdicts: Json) -> str:
