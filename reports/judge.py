@@ -17,7 +17,8 @@ top level
     no answer changes (empty where they can), ``detection``, ``family``, ``environments``, ``seconds`` and
     ``seconds_needed`` of inference, levels [{task, levels, n, churn of the cell that changes most, its name ``most``,
     pass, detectable_drop_pp {fail, not_pass} at ``detection``, margin_pp at which n reaches the target,
-    least_margin_pp below which n certifies nothing, items_needed, left_out}]}: shares with Monte Carlo error,
+    least_margin_pp below which n certifies nothing, items_needed, left_out, ``weight`` of that cell's items where they
+    come in groups: how many independent ones each says as much as}]}: shares with Monte Carlo error,
     ``false_alarms`` {repeats, seed, cells, aside, ``no_drop`` and ``at_margin`` {verdict: share of the redrawn runs},
     ``false_fail`` and ``not_pass`` without a drop, ``false_pass`` with the margin lost everywhere and
     ``false_pass_one_level`` with it lost at one level of one cell, the worst {bundle, environment, levels}, ``least``

@@ -125,16 +125,29 @@ class Level:
         )
 
 
+_OF_CELLS = ("churn", "most", "weight", "pass", "detectable_drop_pp", "margin_pp", "least_margin_pp", "items_needed")
+
+
 def level_json(level: Level, question: Question, share: float) -> Json:
     """A level's row (see ``judge``); ``share`` is the probability of passing that it is to have."""
     row: Json = {"task": level.task, "levels": list(level.band), "n": level.n, "left_out": level.left_out}
     if not level.cells:
-        names = ("churn", "most", "pass", "detectable_drop_pp", "margin_pp", "least_margin_pp", "items_needed")
+        names = (
+            "churn",
+            "most",
+            "pass",
+            "detectable_drop_pp",
+            "margin_pp",
+            "least_margin_pp",
+            "items_needed",
+            "weight",
+        )
         return row | dict.fromkeys(names)
     rule, most = question.rule, level.most
     return row | {
         "churn": most.churn,
         "most": most.name if most.churn else "",
+        "weight": 1 / most.clusters.drop if most.clusters else None,
         "pass": _certain(level.passes(rule.margin, rule.level)),
         "detectable_drop_pp": _detectable(most, question),
         "margin_pp": _points(certifiable_margin(lambda margin: level.passes(margin, rule.level), share)),

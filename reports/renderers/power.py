@@ -139,7 +139,7 @@ def chapters(summary: Json) -> list[Chapter]:
 
 def _power(power: Json) -> Part:
     tables = tuple(
-        Table(f"Power of each level{of}", _HEADS, tuple(_row(row) for row in own), notes=_left_out(own))
+        Table(f"Power of each level{of}", _HEADS, tuple(_row(row) for row in own), notes=_remarks(own))
         for of, own in _by_task(power)
     )
     return Part("Power", lead(power), tables, notes=(f"{_columns(power)} {ASSUMED}",))
@@ -193,9 +193,16 @@ def _points(value: object) -> str:
     return "–" if found is None else f"{found:.2f}"
 
 
-def _left_out(found: Sequence[Json]) -> tuple[str, ...]:
-    """Cells that are not planned for, the levels that share the words in one line."""
-    return tuple(f"Not planned for at level {levels}: {why}." for why, levels in _alike(found, "left_out"))
+def _remarks(found: Sequence[Json]) -> tuple[str, ...]:
+    """Cells that are not planned for, and items in groups; the levels that share the words in one line."""
+    said = [{**row, "weight": f"{weight:.0%}" if (weight := number(row.get("weight"))) else ""} for row in found]
+    return (
+        *(f"Not planned for at level {levels}: {why}." for why, levels in _alike(found, "left_out")),
+        *(
+            f"Items of level {levels} come in groups: they say as much as {share} of as many independent ones would."
+            for share, levels in _alike(said, "weight")
+        ),
+    )
 
 
 def _alike(found: Sequence[Json], key: str) -> Iterator[tuple[str, str]]:
@@ -268,7 +275,7 @@ def console_plan(power: Json, alarms: Json, width: int = 120) -> str:
         console.print(f"\nBy level{of}:")
         console.print(_console_table(own))
         most = (f"Changes most at level {levels}: {name}." for name, levels in _alike(own, "most"))
-        for note in (*most, *_left_out(own)):
+        for note in (*most, *_remarks(own)):
             console.print(f"  - {note}", soft_wrap=True)
     console.print(f"\n{_columns(power)} {ASSUMED}")
     if alarms.get("repeats"):

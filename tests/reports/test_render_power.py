@@ -79,3 +79,12 @@ def test_an_equivalent_that_changes_has_no_number_of_items(builder: Any) -> None
     text = " ".join(console_plan(found["power"], found["false_alarms"]).split())
     assert "No number of items is known to make that 90%: see the levels that have none." in text
     assert "Not planned for at level 3: 1 of 1 cells equivalent and yet changing predictions." in text
+
+
+def test_items_in_groups_are_said_to_count_for_fewer(builder: Any) -> None:
+    builder.group = lambda item: f"speaker-{int(item.rsplit('-', 1)[1]) % 60}"
+    found, _ = builder.judged(builder.answers(lost={5: 2}), name="int8")
+    (chapter,) = chapters(found)
+    said = "Items of level 1, 2, 3, 4, 5 come in groups: they say as much as 69% of as many independent ones would."
+    assert chapter.parts[0].tables[0].notes == (said,)
+    assert f"  - {said}" in console_plan(found["power"], found["false_alarms"])
