@@ -6,7 +6,9 @@ answers only as far as some cell needs it (``OnDemand``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -14,9 +16,13 @@ from numpy.typing import NDArray
 
 from gapshift.envs.cells import Cell, TaskItems
 from gapshift.envs.opened import Opened
-from gapshift.errors import WorkspaceError
+from gapshift.errors import EvaluationError, WorkspaceError
 from gapshift.records import Records, concatenate
 from gapshift.schema import Bundle, CellInfo, Environment
+from gapshift.workspace import Workspace
+
+_BESIDE = 256
+"""Answers that exist already are read so many at once."""
 
 Indices = NDArray[np.intp]
 Bools = NDArray[np.bool_]
@@ -143,3 +149,93 @@ def follow(reading: Reading, reference: OnDemand, answer: Callable[[Indices], Re
         reading.take(before, after)
         parts.append(after)
     return parts
+
+
+class Runner(Protocol):
+    """What a cell takes to run, lent by the matrix runner."""
+
+    def has(self, cell: Cell) -> bool:
+        """Whether it ran to its end."""
+
+    def attempt(self, cell: Cell, answer: Callable[[Cell], tuple[CellInfo, Records]]) -> None:
+        """Write what it answers, or why it does not."""
+
+    def opened(self, cell: Cell, rows: Indices) -> AbstractContextManager[Opened]:
+        """Its session, ready to be asked these rows or some of them."""
+
+    def header(self, cell: Cell, **fields: Any) -> CellInfo:
+        """Its header."""
+
+
+@final
+class BundleReading:
+    """A bundle's cells, read one after the other beside their reference, whose cell is ``first``."""
+
+    def __init__(self, runner: Runner, workspace: Workspace, first: Cell, reader: Reader) -> None:
+        self._runner = runner
+        self._workspace = workspace
+        self._first = first
+        self._reader = reader
+        self._rows = np.arange(len(first.task.dataset))
+
+    def read(self, cells: Iterable[Cell]) -> Iterator[str]:
+        """Read what did not run yet; gives the name of each environment that is done, the reference's last."""
+        with ExitStack() as stack:
+            opened = partial(self._runner.opened, self._first, self._rows)
+            reference = OnDemand(self._first, self._known(), lambda: stack.enter_context(opened()))
+            try:
+                reference.answers(self._reader.first(self._first.task, reference.readable))
+                for environment, answers in self._reader.beside(self._first.bundle):
+                    self._read_beside(environment, answers, reference)
+                for cell in cells:
+                    self._read_cell(cell, reference)
+                    yield cell.environment.name
+                self._save(reference)
+            except ReferenceStoppedError as stopped:
+                self._runner.attempt(self._first, partial(_again, stopped.__cause__))
+        yield self._first.environment.name
+
+    def _known(self) -> tuple[CellInfo, Records] | None:
+        """What the reference answered in an earlier call; another plan's file is taken away."""
+        name = self._first.bundle.name, self._first.environment.name
+        if self._runner.has(self._first):
+            return self._workspace.read_cell(*name)
+        self._workspace.remove_cell(*name)
+        return None
+
+    def _read_cell(self, cell: Cell, reference: OnDemand) -> None:
+        """Read a cell that did not run yet; of one that did the reference holds every item afterwards."""
+        name = cell.bundle.name, cell.environment.name
+        found = self._workspace.read_cell(*name) if self._runner.has(cell) else None
+        if found is not None:
+            reference.answers(reference.rows_of(found[1]))
+            return
+        self._workspace.remove_cell(*name)
+        self._runner.attempt(cell, partial(self._answer, reference=reference))
+
+    def _answer(self, cell: Cell, reference: OnDemand) -> tuple[CellInfo, Records]:
+        reading = self._reader.begin(cell.bundle, cell.environment, cell.task, reference.readable)
+        most = max(each.deployment.runtime.batch_size for each in (cell, self._first))
+        with self._runner.opened(cell, self._rows) as opened:
+            parts = follow(reading, reference, opened.answer, most)
+            info = self._runner.header(cell, **opened.header())
+        self._save(reference)  # first: a cell without its reference could not be judged
+        return info, concatenate(parts)
+
+    def _read_beside(self, environment: Environment, answers: Records, reference: OnDemand) -> None:
+        """Extend the reference as far as answers that exist already need it."""
+        place = np.full(len(self._rows), -1, dtype=np.intp)
+        known = np.isin(answers.item_id, [item.id for item in self._first.task.dataset.items])
+        place[reference.rows_of(answers)] = np.flatnonzero(known)
+        reading = self._reader.begin(self._first.bundle, environment, self._first.task, reference.readable)
+        follow(reading, reference, lambda rows: answers.take(place[rows][place[rows] >= 0]), _BESIDE)
+
+    def _save(self, reference: OnDemand) -> None:
+        if reference.grown:
+            self._workspace.write_cell(self._runner.header(self._first, **reference.header()), reference.records)
+            reference.grown = False
+
+
+def _again(cause: BaseException | None, _cell: Cell) -> tuple[CellInfo, Records]:
+    """Raise what stopped a reference, as if its cell were run by itself."""
+    raise cause or EvaluationError("it says no more")

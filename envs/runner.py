@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +27,19 @@ from gapshift.envs.execution import truth
 from gapshift.envs.machine import cpu_flags, versions
 from gapshift.envs.opened import Opened
 from gapshift.envs.outputs import outputs_file
-from gapshift.envs.parts import OnDemand, Reader, ReferenceStoppedError, follow
+from gapshift.envs.parts import BundleReading, Reader, ReferenceStoppedError
 from gapshift.envs.prepare import Prepared, Preparer, input_key
 from gapshift.envs.resolve import resolve
 from gapshift.envs.runtimes import open_runtime
 from gapshift.envs.variants import Variants
 from gapshift.errors import (
-    EvaluationError,
     GapshiftError,
     NotApplicableError,
     SkippedError,
     UnknownNameError,
     WorkspaceError,
 )
-from gapshift.records import Records, concatenate, read_cell
+from gapshift.records import Records, read_cell
 from gapshift.schema import (
     CALIBRATED_FORMATS,
     Bundle,
@@ -60,8 +58,6 @@ Progress = Callable[[str, int, int], None]
 """Called with (what, cells done, cells in all)."""
 
 _PREPARED = ".prepared"
-_BESIDE = 256
-"""Answers that exist already are read so many at once."""
 
 
 @dataclass(frozen=True)
@@ -140,75 +136,17 @@ class _Run:
             done += 1
             progress(f"{cell.bundle.name} in {cell.environment.name}", done, total)
 
-    # --------------------------------------------------------------- cells read in parts
-
     def _read_all(self, reader: Reader, total: int, progress: Progress) -> None:
         self._workspace.log("evaluate", cells=total, in_parts=True)
         progress("cells", 0, total)
         done = 0
         for bundle in self._matrix.bundles:
             planned = [self._planned(bundle, environment) for environment in self._planned_for[bundle.name]]
-            cells = [cell for cell in planned if cell is not None]
+            cells = sorted((cell for cell in planned[1:] if cell is not None), key=_preprocessing_key)
             if planned[0] is not None:
-                for name in self._read_bundle(cells[0], cells[1:], reader):
+                for name in BundleReading(self, self._workspace, planned[0], reader).read(cells):
                     progress(f"{bundle.name} in {name}", min(total, done := done + 1), total)
         progress("cells", total, total)
-
-    def _read_bundle(self, first: Cell, cells: list[Cell], reader: Reader) -> Iterator[str]:
-        """Read a bundle's cells, its reference on demand; gives the name of each that is done."""
-        name, rows = first.bundle.name, np.arange(len(first.task.dataset))
-        known = self._workspace.read_cell(name, first.environment.name) if self._has(first) else None
-        if known is None:
-            self._workspace.remove_cell(name, first.environment.name)
-        with ExitStack() as stack:
-            reference = OnDemand(first, known, lambda: stack.enter_context(self._opened(first, rows)))
-            try:
-                reference.answers(reader.first(first.task, reference.readable))
-                for environment, answers in reader.beside(first.bundle):
-                    self._read_beside(environment, answers, reference, reader)
-                for cell in sorted(cells, key=_preprocessing_key):
-                    self._read_cell(cell, reference, reader)
-                    yield cell.environment.name
-                self._save(reference)
-            except ReferenceStoppedError as stopped:
-                self._attempt(first, partial(_again, stopped.__cause__))
-        yield first.environment.name
-
-    def _read_cell(self, cell: Cell, reference: OnDemand, reader: Reader) -> None:
-        """Read a cell that did not run yet; of one that did the reference holds every item afterwards."""
-        name = cell.bundle.name, cell.environment.name
-        found = self._workspace.read_cell(*name) if self._has(cell) else None
-        if found is not None:
-            reference.answers(reference.rows_of(found[1]))
-            return
-        self._workspace.remove_cell(*name)
-        self._attempt(cell, partial(self._read, reference=reference, reader=reader))
-
-    def _read(self, cell: Cell, reference: OnDemand, reader: Reader) -> tuple[CellInfo, Records]:
-        reading = reader.begin(cell.bundle, cell.environment, cell.task, reference.readable)
-        most = max(cell.deployment.runtime.batch_size, reference.cell.deployment.runtime.batch_size)
-        with self._opened(cell, np.arange(len(cell.task.dataset))) as opened:
-            parts = follow(reading, reference, opened.answer, most)
-            self._laps.lap("answer")
-            info = self._header(cell, **opened.header())
-        self._save(reference)  # first: a cell without its reference could not be judged
-        return info, concatenate(parts)
-
-    def _read_beside(self, environment: Environment, answers: Records, reference: OnDemand, reader: Reader) -> None:
-        """Extend the reference as far as answers that exist already need it."""
-        cell = reference.cell
-        place = np.full(len(cell.task.dataset), -1, dtype=np.intp)
-        there = np.isin(answers.item_id, [item.id for item in cell.task.dataset.items])
-        place[reference.rows_of(answers)] = np.flatnonzero(there)
-        reading = reader.begin(cell.bundle, environment, cell.task, reference.readable)
-        follow(reading, reference, lambda rows: answers.take(place[rows][place[rows] >= 0]), _BESIDE)
-
-    def _save(self, reference: OnDemand) -> None:
-        if reference.grown:
-            self._workspace.write_cell(self._header(reference.cell, **reference.header()), reference.records)
-            reference.grown = False
-
-    # ------------------------------------------------------------------------ whole cells
 
     def _pending(self) -> Iterator[Cell]:
         """Cells that did not run yet, those with the same preprocessing together.
@@ -219,7 +157,7 @@ class _Run:
         for bundle in self._matrix.bundles:
             for environment in self._planned_for[bundle.name]:
                 cell = self._planned(bundle, environment)
-                if cell and not self._has(cell) and not self._adopted(cell):
+                if cell and not self.has(cell) and not self._adopted(cell):
                     cells.append(cell)
         order: dict[str, int] = {}
         for cell in cells:
@@ -227,7 +165,7 @@ class _Run:
             order.setdefault(_preprocessing_key(cell), len(order))
         yield from sorted(cells, key=lambda cell: order[_preprocessing_key(cell)])
 
-    def _has(self, cell: Cell) -> bool:
+    def has(self, cell: Cell) -> bool:
         """Whether a cell ran to its end, and its outputs are there where they are wanted."""
         name = cell.bundle.name, cell.environment.name
         if not self._workspace.finished(*name, cell.key):
@@ -248,7 +186,7 @@ class _Run:
             return False
         if info.key != cell.key or info.status != "ok":
             return False
-        told = self._header(cell).model_dump(include={"bundle", "environment", "basis"})
+        told = self.header(cell).model_dump(include={"bundle", "environment", "basis"})
         self._workspace.write_cell(info.model_copy(update=told), records)
         self._workspace.log("shared", bundle=cell.bundle.name, environment=cell.environment.name, key=cell.key)
         return True
@@ -300,14 +238,15 @@ class _Run:
         return self._samples[bundle.task] if environment.subsample else ""
 
     def _run_cell(self, cell: Cell) -> None:
-        self._attempt(cell, self._answer)
+        self.attempt(cell, self._answer)
 
-    def _attempt(self, cell: Cell, answer: Callable[[Cell], tuple[CellInfo, Records]]) -> None:
+    def attempt(self, cell: Cell, answer: Callable[[Cell], tuple[CellInfo, Records]]) -> None:
         """Write what a cell answers, or why it does not."""
         status: CellStatus
         self._laps = Laps()
         try:
             info, records = answer(cell)
+            self._laps.lap("answer")
             self._finish(info, records)
             return
         except (WorkspaceError, ReferenceStoppedError):
@@ -323,9 +262,9 @@ class _Run:
                 raise
             status, reason = "error", f"{type(error).__name__}: {error or 'it says no more'}"
         self._laps.lap("until it stopped")
-        self._finish(self._header(cell, status=status, reason=reason))
+        self._finish(self.header(cell, status=status, reason=reason))
 
-    def _header(self, cell: Cell, **fields: Any) -> CellInfo:
+    def header(self, cell: Cell, **fields: Any) -> CellInfo:
         basis = cell_basis(cell.bundle, cell.environment, self._items[cell.bundle.task])
         return CellInfo(key=cell.key, basis=basis, bundle=cell.bundle.name, environment=cell.environment.name, **fields)
 
@@ -347,14 +286,14 @@ class _Run:
 
     def _answer(self, cell: Cell) -> tuple[CellInfo, Records]:
         rows = rows_of(cell, self._matrix.subsample_per_level, self._matrix.seed)
-        with self._kept(cell) as keep, self._opened(cell, rows, keep) as opened:
+        with self._kept(cell) as keep, self.opened(cell, rows, keep) as opened:
             records = opened.answer(rows)
             self._laps.lap("answer")
             elsewhere = open_loop(cell, rows, self._variants.source(cell.bundle), opened.predict)
-        return self._header(cell, open_loop=elsewhere, **opened.header()), records
+        return self.header(cell, open_loop=elsewhere, **opened.header()), records
 
     @contextmanager
-    def _opened(self, cell: Cell, rows: NDArray[np.intp], keep: Keep | None = None) -> Iterator[Opened]:
+    def opened(self, cell: Cell, rows: NDArray[np.intp], keep: Keep | None = None) -> Iterator[Opened]:
         """The cell's session, ready to be asked ``rows`` or some of them."""
         judged, calibration = self._preparers_for(cell)
         note = effect(cell, judged)
@@ -411,11 +350,6 @@ def _quantisers_inputs(cell: Cell, calibration: Preparer | None) -> Prepared | N
     if calibration is None or not calibrated or isinstance(how, ControlPreprocessing):
         return None
     return calibration.prepared(how)
-
-
-def _again(cause: BaseException | None, _cell: Cell) -> tuple[CellInfo, Records]:
-    """Raise what stopped a reference, as if its cell were run by itself."""
-    raise cause or EvaluationError("it says no more")
 
 
 def _preprocessing_key(cell: Cell) -> str:

@@ -317,7 +317,7 @@ def _cell_json(cell: JudgedCell, q_change: float | None, traffic: Mapping[Key, J
         "subsampled": measured.subsampled,
         "q_change": q_change,
         **traffic.get((measured.bundle.name, environment.name), {"traffic": None, "groups": None}),
-        **service_json(info, measured.pairs),
+        **service_json(info, measured.pairs, fixed=measured.readings is None),
         "open_loop": info.open_loop if info else None,
         "seconds": info.seconds if info else None,
         "items_per_second": info.items_per_second if info else None,

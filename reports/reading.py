@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from gapshift.errors import WorkspaceError
 from gapshift.reports.cells import Json
 from gapshift.reports.load import ALL_LEVELS, Reference
-from gapshift.reports.planned import MeasuredBundle, MeasuredCell, MeasuredRun
+from gapshift.reports.planned import MeasuredBundle, MeasuredCell, MeasuredRun, read_run
 from gapshift.reports.sequential import JUDGED, e_values
+from gapshift.schema import RunPlan
+from gapshift.workspace import Workspace
 
 NOT_DRAWN = "not-drawn"
 """The role of items that a budget leaves out."""
@@ -36,6 +39,17 @@ def reading_json(run: MeasuredRun) -> Json | None:
         "full": there,
         "saved": 1 - judged / there if there else None,
     }
+
+
+def whole_run(workspace: Workspace, plan: RunPlan | None = None) -> MeasuredRun:
+    """``read_run`` for what needs all items. Raises WorkspaceError for a sequential run, which answers only some."""
+    run = read_run(workspace, plan)
+    if run.plan.sequential:
+        raise WorkspaceError(
+            f"{workspace.root} is a sequential run: each level was read only until it was decided, and this needs all "
+            f"items. Evaluate it whole first: gapshift evaluate {workspace.root} --no-sequential --out FOLDER."
+        )
+    return run
 
 
 def answers_read(run: MeasuredRun) -> tuple[int, int]:

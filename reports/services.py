@@ -10,26 +10,28 @@ from gapshift.reports.statistics import clopper_pearson
 from gapshift.schema import CellInfo, Domain, ServiceTally
 
 
-def service_json(info: CellInfo | None, pairs: Pairs | None) -> Json:
+def service_json(info: CellInfo | None, pairs: Pairs | None, fixed: bool = True) -> Json:
     """``service``, ``fallback_share`` and ``no_answer_share`` of a cell; all null where it has no service.
 
     Shares are of its answers, by level, with Clopper-Pearson's interval: those that came from a fallback (of episodes:
-    that met one), and those that were never given.
+    that met one), and those that were never given. ``fixed`` tells whether their number was settled beforehand; an
+    interval has no ends where it was not.
     """
     if info is None or info.service is None:
         return dict.fromkeys(("service", "fallback_share", "no_answer_share"))
     return {
         "service": json_dict(info.service),
-        "fallback_share": _shares(pairs, pairs.fallback) if pairs else None,
-        "no_answer_share": _shares(pairs, pairs.no_answer) if pairs else None,
+        "fallback_share": _shares(pairs, pairs.fallback, fixed) if pairs else None,
+        "no_answer_share": _shares(pairs, pairs.no_answer, fixed) if pairs else None,
     }
 
 
-def _shares(pairs: Pairs, hit: Bools) -> Json:
+def _shares(pairs: Pairs, hit: Bools, fixed: bool) -> Json:
     found: dict[str, Any] = dict.fromkeys(LEVEL_KEYS)
     for key, mask in strata(pairs.level).items():
         if mask.any():
-            found[key] = interval_json(clopper_pearson(int(hit[mask].sum()), int(mask.sum())))
+            share = interval_json(clopper_pearson(int(hit[mask].sum()), int(mask.sum())))
+            found[key] = share if fixed else {"estimate": float(hit[mask].mean()), "low": None, "high": None}
     return found
 
 

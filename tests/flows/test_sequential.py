@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from gapshift.cli import cli
 from gapshift.errors import SettingsError, WorkspaceError
 from gapshift.flows.check import CheckRequest, check
 from gapshift.flows.evaluate import evaluate_run
@@ -265,6 +267,15 @@ def test_records_without_their_reference_prove_nothing(unharmed: CheckRequest) -
     summary = judge(workspace)
     assert summary["verdict"] == "ERROR"
     assert "40 items were read that the reference has not answered" in summary["reasons"][0]
+
+
+@pytest.mark.parametrize("ask", [["plan"], ["observe"], ["explain", "--environment", HARMED]])
+def test_what_needs_all_items_is_refused_and_says_how_to_get_them(unharmed: CheckRequest, ask: list[str]) -> None:
+    check(unharmed)
+    command, *options = ask
+    result = CliRunner().invoke(cli, [command, str(unharmed.out), *options], obj={"debug": False})
+    assert result.exit_code != 0
+    assert f"gapshift evaluate {unharmed.out} --no-sequential --out FOLDER" in f"{result.output}{result.exception}"
 
 
 # ------------------------------------------------------------------------------- refusing

@@ -99,11 +99,11 @@ if TYPE_CHECKING:
 def observe(run: Path, environments: tuple[str, ...], bundles: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """How many requests until a deployment's monitoring would notice a drop? Reads records; no model runs."""
     from gapshift.reports.observability import DROP_PP, STRATA, Question, observation, select
-    from gapshift.reports.planned import read_run
+    from gapshift.reports.reading import whole_run
     from gapshift.workspace import Workspace
 
     policies = _policies(options)
-    found = read_run(Workspace(run))
+    found = whole_run(Workspace(run))
     cells, notes = select(found, environments, bundles)
     question = Question(
         policies=policies,

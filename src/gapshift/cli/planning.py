@@ -121,14 +121,14 @@ def _assumed(options: dict[str, Any]) -> dict[str, Any]:
 def _observed(run: Path, options: dict[str, Any]) -> dict[str, Any]:
     from dataclasses import replace
 
-    from gapshift.reports.planned import read_run
     from gapshift.reports.planning import plan_json
+    from gapshift.reports.reading import whole_run
     from gapshift.workspace import Workspace
 
     for name in ("environments", "speed"):
         if options[name] is not None:
             raise UsageError(f"The run's records say what --{name} assumes. Leave out --{name}, or the run.")
-    found = read_run(Workspace(run))
+    found = whole_run(Workspace(run))
     margin = options["margin"]
     rule = found.rule if margin is None else replace(found.rule, margin=margin / 100)
     churn = options["churn"] and [percent / 100 for percent in options["churn"]]

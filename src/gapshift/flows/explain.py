@@ -25,7 +25,7 @@ from gapshift.reports.attribution import (
     united,
     unusable,
 )
-from gapshift.reports.planned import read_run
+from gapshift.reports.reading import whole_run
 from gapshift.reports.renderers.attribution import render_attribution
 from gapshift.reports.statistics import MOST_PLAYERS
 from gapshift.reports.summary import summary_text
@@ -65,6 +65,7 @@ def explain_run(
     plan = source.read_plan()
     chosen = _chosen(plan, environment, environment_file)
     names = bundles or _answering(plan, chosen)
+    gate = Gate(whole_run(source, _gated(plan)), chosen.name)
     with derive(
         source,
         out or run / FOLDER,
@@ -74,7 +75,6 @@ def explain_run(
         data=data,
         calibration_data=calibration_data,
     ) as derived:
-        gate = Gate(read_run(source, _gated(plan)), chosen.name)
         cells = Combinations(derived, chosen, gate, reporter, debug)
         found = _Explaining(chosen, derived.plan.bundles, cells, reporter, shapley).found()
         reporter.stage("attribute")
