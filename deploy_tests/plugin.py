@@ -8,41 +8,33 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gapshift.deploy_tests.options import add_options, add_short_forms, given
-from gapshift.errors import GapshiftError, SettingsError
-from gapshift.settings_file import find_settings
+from gapshift.deploy_tests.options import add_options, add_short_forms
+from gapshift.deploy_tests.state import (
+    STATE,
+    SUITE,
+    State,
+    baseline_of,
+    cells_of,
+    in_use,
+    is_suite,
+    judge_once,
+    plan_of,
+    refuse,
+    run_of,
+    settings_of,
+)
+from gapshift.errors import GapshiftError
 
 if TYPE_CHECKING:
-    from gapshift.deploy_tests.baseline import Baseline
     from gapshift.deploy_tests.planning import Judged
     from gapshift.deploy_tests.results import GapshiftCell, GapshiftLevel, GapshiftRun
-    from gapshift.deploy_tests.settings import PytestSettings
     from gapshift.deploy_tests.subject import GapshiftModel
     from gapshift.domains.base import Dataset
-
-SUITE = Path(__file__).parent.resolve()
-PACKAGE = "gapshift.deploy_tests"
-
-
-@dataclass
-class State:
-    """What one session knows. ``session`` is the same for all its workers; ``judged`` is the folder of its run."""
-
-    session: str
-    in_suite: bool = False
-    settings: PytestSettings | None = None
-    where: str = ""
-    cells: list[tuple[str, str]] = field(default_factory=list)
-    judged: Path | None = None
-
-
-STATE = pytest.StashKey[State]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> None:
     """Short forms for ``--pyargs gapshift.deploy_tests``, whose conftest.py is found too late for options."""
     known = early_config.known_args_namespace
-    if known.pyargs and any(_is_suite(str(name)) for name in known.file_or_dir):
+    if known.pyargs and any(is_suite(str(name)) for name in known.file_or_dir):
         add_short_forms(parser)
 
 
@@ -77,22 +69,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"gapshift: {problem}")
 
 
-def in_use(config: pytest.Config) -> bool:
-    """Whether this session asks for something of gapshift's: an option, the suite, a table in the user's settings."""
-    return bool(given(config) or any(map(_is_suite, config.args)) or "pytest" in find_settings().tables)
-
-
-def _is_suite(target: str) -> bool:
-    """Whether a path or a module on the command line is the shipped suite or a part of it."""
-    name = target.split("::")[0]
-    return (
-        name == PACKAGE
-        or name.startswith(f"{PACKAGE}.")
-        or SUITE in (path := Path(name).resolve()).parents
-        or path == SUITE
-    )
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """pytest-xdist: every worker belongs to this session."""
@@ -110,64 +86,34 @@ def pytest_testnodedown(node: Any) -> None:
 # --------------------------------------------------------------------------- what is planned
 
 
-def settings_of(config: pytest.Config) -> PytestSettings:
-    """The session's settings. Raises SettingsError and UnknownNameError."""
-    state = config.stash[STATE]
-    if state.settings is None:
-        from gapshift.deploy_tests.settings import session_settings
-
-        state.settings, state.where = session_settings(given(config))
-    return state.settings
-
-
-def _baseline(config: pytest.Config) -> Baseline | None:
-    """The baseline, where one is named. Raises SettingsError."""
-    from gapshift.deploy_tests.baseline import read_baseline
-
-    folder = settings_of(config).path("baseline")
-    return read_baseline(folder) if folder else None
-
-
-def _check_request(config: pytest.Config) -> None:
-    """Raise SettingsError where no run can be made: no model (the suite has the demo's), no such baseline."""
-    if settings_of(config).model is None and not config.stash[STATE].in_suite:
-        raise SettingsError(
-            "No model is named. Give --gapshift-model and --gapshift-data, or `model` and `data` in [pytest] of "
-            "gapshift.toml ([tool.gapshift.pytest] of pyproject.toml)."
-        )
-    _baseline(config)
-
-
-def cells_of(config: pytest.Config) -> list[tuple[str, str]]:
-    """Every planned bundle and environment; a usage error ends the collection with its text."""
-    from gapshift.deploy_tests.planning import planned_cells, run_folder
-
-    state = config.stash[STATE]
-    problem = ""
-    if not state.cells:
-        try:
-            _check_request(config)
-            run_folder(settings_of(config))
-            state.cells = planned_cells(settings_of(config))
-        except GapshiftError as error:
-            problem = str(error)
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where the suite is the target, what cannot be planned is a usage error before anything is collected."""
+    config, problem = session.config, ""
+    try:
+        if any(map(is_suite, config.args)) and settings_of(config).model is not None:
+            plan_of(config)
+    except GapshiftError as error:
+        problem = str(error)
     if problem:
-        _refuse(problem)
-    return state.cells
+        from gapshift.deploy_tests.words import in_pytest_words
+
+        raise pytest.UsageError(f"gapshift: {in_pytest_words(problem)}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test per bundle, environment and level, or per bundle, for tests that ask for them."""
-    config = metafunc.config
+    config, marker = metafunc.config, metafunc.definition.get_closest_marker("gapshift")
+    if marker is None and not any(name.startswith("gapshift_") for name in metafunc.fixturenames):
+        return
     config.stash[STATE].in_suite |= metafunc.definition.path.resolve().parent == SUITE
-    marker = metafunc.definition.get_closest_marker("gapshift")
     asked = marker.kwargs if marker else {}
     if marker and marker.args:
-        _refuse(f"{metafunc.definition.nodeid}: the marker gapshift takes keywords; this is {marker.args[0]!r}.")
+        refuse(f"{metafunc.definition.nodeid}: the marker gapshift takes keywords; this is {marker.args[0]!r}.")
     if "gapshift_judged" in metafunc.fixturenames:
         _per_level(metafunc, asked)
     elif asked:
-        _refuse(
+        refuse(
             f"{metafunc.definition.nodeid}: the marker's {', '.join(asked)} choose what gapshift_level is; ask for it."
         )
     if "gapshift_model" in metafunc.fixturenames and config.stash[STATE].in_suite:
@@ -186,16 +132,9 @@ def _per_level(metafunc: pytest.Metafunc, asked: Mapping[str, Any]) -> None:
     except GapshiftError as error:
         problem = f"{metafunc.definition.nodeid}: {error}"
     if problem:
-        _refuse(problem)
+        refuse(problem)
     ids = [f"{one.bundle}-" * several + f"{one.environment}-level{one.level}" for one in judged]
     metafunc.parametrize("gapshift_judged", judged, ids=ids)
-
-
-def _refuse(text: str) -> NoReturn:
-    """A usage error that is found while tests are made: its text without a traceback, and no test runs."""
-    from gapshift.deploy_tests.words import in_pytest_words
-
-    raise pytest.Collector.CollectError(f"gapshift: {in_pytest_words(text)}")
 
 
 # -------------------------------------------------------------------------------- fixtures
@@ -207,22 +146,10 @@ def gapshift_run(request: pytest.FixtureRequest) -> GapshiftRun:
     ``.cell(environment, bundle=None)``, ``.report`` and ``.folder`` (its records: ``gapshift.workspace.Workspace``)."""
     problem = ""
     try:
-        return _judged(request.config)
+        return judge_once(request.config)
     except GapshiftError as error:
         problem = str(error)
     pytest.fail(problem, pytrace=False)
-
-
-def _judged(config: pytest.Config) -> GapshiftRun:
-    from gapshift.deploy_tests.planning import evaluate, run_folder
-    from gapshift.deploy_tests.session import judged_once
-
-    state, settings = config.stash[STATE], settings_of(config)
-    _check_request(config)
-    folder = run_folder(settings)
-    run = judged_once(folder, state.session, lambda: evaluate(settings, folder))
-    state.judged = folder
-    return run
 
 
 @pytest.fixture(scope="session")
@@ -310,29 +237,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         output["gapshift_judged"] = str(state.judged)
         return
     writers = [each for each in session.config.pluginmanager.get_plugins() if hasattr(each, "add_global_property")]
-    if not writers or (run := _run_of(session.config)) is None:
+    if not writers or (run := run_of(session.config)) is None:
         return
     from gapshift.deploy_tests.summary import suite_properties
 
-    for name, value in suite_properties(run, _baseline(session.config)).items():
+    for name, value in suite_properties(run, baseline_of(session.config)).items():
         for writer in writers:  # the fixture record_testsuite_property writes nothing under pytest-xdist
             writer.add_global_property(name, value)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Drops per level, and where the report lies, if this very session judged."""
-    run = _run_of(config)
+    run = run_of(config)
     if run is not None:
         from gapshift.deploy_tests.summary import write_summary
 
-        write_summary(terminalreporter, run, settings_of(config).inconclusive, _baseline(config))
-
-
-def _run_of(config: pytest.Config) -> GapshiftRun | None:
-    """The run that this very session judged, here or in one of its workers."""
-    state = config.stash[STATE]
-    if state.judged is None:
-        return None
-    from gapshift.deploy_tests.session import judged_in
-
-    return judged_in(state.judged, state.session)
+        write_summary(terminalreporter, run, settings_of(config).inconclusive, baseline_of(config))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gapshift.deploy_tests.findings import HARM, ORDER, Subject, findings_of, planned_subjects
-from gapshift.deploy_tests.plugin import cells_of, settings_of
 from gapshift.deploy_tests.results import GapshiftRun
+from gapshift.deploy_tests.state import cells_of, settings_of
 from gapshift.deploy_tests.subject import GapshiftModel
 from gapshift.errors import GapshiftError, NotApplicableError, SkippedError
 

@@ -139,7 +139,7 @@ def test_a_pyproject_that_only_mentions_gapshift_holds_no_settings() -> None:
 
 
 def test_every_option_is_a_key_and_the_other_way_round() -> None:
-    assert [option.key for option in OPTIONS] == list(PytestSettings.model_fields)
+    assert [*(option.key for option in OPTIONS), "properties"] == list(PytestSettings.model_fields)
 
 
 def test_a_mistake_is_a_usage_error_of_pytests(inside: Run) -> None:
