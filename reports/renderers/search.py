@@ -25,7 +25,7 @@ def console_search(summary: Json) -> str:
     """What was found, as plain text, with the table that makes it a named environment."""
     found = mapping(summary.get("smallest"))
     lines = [TITLE, lead(summary), "", *(f"  - {line}" for line in findings(summary))]
-    if found:
+    if found and not found.get("listed_as"):
         lines += ["", *str(found.get("toml")).splitlines()]
     return "\n".join([*lines, "", counted(summary), *(f"note: {note}" for note in summary.get("notes") or ())]) + "\n"
 
@@ -57,12 +57,14 @@ def _of_smallest(found: Json) -> Iterator[str]:
     yield str(found.get("reason"))
     drops = "  ".join(f"L{key} {_point(found, key)}" for key in LEVEL_KEYS)
     yield f"drop in percentage points: {drops}  all {_point(found, 'all')}"
+    alone = len(mapping(found.get("deviations"))) == 1
     if found.get("settled"):
-        alone = len(mapping(found.get("deviations"))) == 1
-        needed = "" if alone else "each of its deviations is needed, and "
+        needed = "it is one deviation, and " if alone else "each of its deviations is needed, and "
         yield f"nothing smaller fails: {needed}no milder value in the family is enough"
     else:
         yield "the examples ran out before it was known to be the smallest; give more with --examples"
+    if alone:
+        yield "what fails only in combination is found with --interactions"
 
 
 def _nearest(summary: Json) -> Iterator[str]:
@@ -75,10 +77,11 @@ def _nearest(summary: Json) -> Iterator[str]:
 
 
 def _claim(summary: Json) -> str:
-    tests, examples = number(summary.get("tests")) or 0, number(summary.get("examples")) or 0
+    tests = number(summary.get("tests")) or 0
+    most = min(number(summary.get("examples")) or 0, number(summary.get("members")) or 0)
     return (
-        f"each p is multiplied by {tests:,.0f} tests, the run's own and those of {examples:,.0f} environments, so that "
-        "searching does not make failures; items that it was not found on are still the better proof"
+        f"each p is multiplied by {tests:,.0f} tests, the run's own and those of up to {most:,.0f} environments, so "
+        "that searching does not make failures; items that it was not found on are still the better proof"
     )
 
 

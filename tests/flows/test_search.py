@@ -119,6 +119,7 @@ def test_everything_that_was_composed_is_accounted_for(found: tuple[Any, Any]) -
 
 
 def test_every_environment_counts_as_a_test_of_every_level(found: tuple[Any, Any]) -> None:
+    assert found[0]["members"] > 60
     assert found[0]["tests"] == 5 * (1 + 60)  # one gated environment, and the examples
 
 
@@ -158,6 +159,7 @@ def test_where_none_fails_it_is_no_proof(run: Path, tmp_path: Path, capsys: pyte
     assert ended.value.code == 0
     assert json.loads(told.out)["smallest"] is None
     assert "None of 2 environments failed. That proves nothing of the rest of the family" in told.err
+    assert "each p is multiplied by 15 tests, the run's own and those of up to 2 environments" in told.err
     assert "2 environments composed of a family of 1 keys: 0 rejected" in told.err
 
 
@@ -181,6 +183,7 @@ def test_by_default_the_family_is_the_runs_own_without_mistakes(tiny_study: Path
         "precision.format": ["int8-dynamic"],
     }
     assert summary["notes"] == ["left out unless named (mistakes, stress, or on a sample): bgr"]
+    assert summary["members"] == 7
     assert summary["counts"]["judged"] >= summary["counts"]["shared"] >= 1  # the study has answered each of them alone
 
 

@@ -94,7 +94,8 @@ def search_run(request: SearchRequest, reporter: Reporter | None = None) -> tupl
         notes=notes,
     ) as derived:
         derived.evaluate((), reporter, request.debug)  # the reference
-        judge = Searched(derived.target, derived.plan, bundle, gated_tests(source, plan), request.examples)
+        most = min(request.examples, family.members())
+        judge = Searched(derived.target, derived.plan, bundle, gated_tests(source, plan), most)
         cells = _Cells(derived, judge, reporter, request)
         search = Search(
             family, lambda each: resolve(bundle.contract, each), cells.judge, request.examples, request.sample
@@ -194,6 +195,7 @@ def _summary(
         "alpha": plan.alpha,
         "seed": request.seed,
         "examples": request.examples,
+        "members": family.members(),
         "tests": judge.tests,
         "interactions": request.interactions,
         "sample": request.sample,

@@ -51,6 +51,18 @@ class Family(Frozen):
                 found.setdefault(key, {}).setdefault(canonical_json(value), value)
         return cls(deviations={key: tuple(values.values()) for key, values in found.items()}, most=most)
 
+    def members(self) -> int:
+        """How many members there are.
+
+        >>> Family(deviations={"a": (1, 2), "b": (1,)}, most=2).members()
+        5
+        """
+        of_size = [1] + [0] * self.most
+        for values in self.deviations.values():
+            for k in range(self.most, 0, -1):
+                of_size[k] += len(values) * of_size[k - 1]
+        return sum(of_size[1:])
+
     def size(self, deviations: Mapping[str, Any]) -> tuple[int, tuple[tuple[int, int], ...]]:
         """How large a member is: the number of its deviations, then each key's place and its value's place."""
         keys = list(self.deviations)
