@@ -10,7 +10,7 @@ to the drop, and their intervals come from the items. Nothing here runs a model.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -95,19 +95,26 @@ def unusable(cell: MeasuredCell) -> tuple[str, str] | None:
 
     Numbers of another format than the one that was asked for count, as they do everywhere: they are what was executed.
     """
-    status = cell.info.status if cell.info else "error"
+    if cell.info is not None and cell.info.status != "ok":
+        return cell.info.status, cell.info.reason or "no reason was recorded"
     if cell.blocked is not None and (cell.pairs is None or cell.blocked.verdict != "NO DATA"):
-        return (status if status != "ok" else "error"), cell.blocked.reason
+        return "error", cell.blocked.reason
     return ("error", "it has no answers") if cell.pairs is None or not len(cell.pairs) else None
 
 
 def same_answers(one: MeasuredCell, other: MeasuredCell) -> bool:
     """Whether two combinations gave every item the same answer with the same confidence."""
-    a, b = one.pairs, other.pairs
-    if a is None or b is None or not np.array_equal(a.position, b.position):
+    if one.pairs is None or other.pairs is None:
         return False
-    alike = np.array_equal(a.prediction, b.prediction) and np.array_equal(a.still_right, b.still_right)
-    return alike and np.array_equal(a.confidence, b.confidence, equal_nan=True)
+    a, b = (in_place(pairs) for pairs in (one.pairs, other.pairs))
+    alike = (np.array_equal(getattr(a, name), getattr(b, name)) for name in ("position", "prediction", "still_right"))
+    return all(alike) and np.array_equal(a.confidence, b.confidence, equal_nan=True)
+
+
+def in_place(pairs: Pairs) -> Pairs:
+    """The pairs in the order of the task's items: each combination answered them in its own."""
+    order = np.argsort(pairs.position, kind="stable")
+    return replace(pairs, **{field.name: getattr(pairs, field.name)[order] for field in fields(pairs)})
 
 
 @dataclass(frozen=True)
@@ -176,28 +183,32 @@ class _Entry:
         if found.problem:
             status, reason = found.problem
             return head | {"status": status, "reason": reason} | _nothing(status, reason, self._environment.name)
-        entry = head | {"status": "ok", "reason": ""} | self._measured(_Items(self._pairs(found.whole)))
+        entry = head | {"status": "ok", "reason": ""} | self._measured(_Items(self._whole))
         return entry | {"finding": attributed(self._environment.name, entry)}
+
+    @cached_property
+    def _whole(self) -> Pairs:
+        return self._pairs(self._found.whole)
 
     def _pairs(self, keys: Combination) -> Pairs:
         pairs = self._found.cells[keys].pairs
         assert pairs is not None  # unusable
-        return pairs
+        return in_place(pairs)
 
     def _worth(self, keys: Combination) -> NDArray[np.int64] | None:
         """What a combination loses of each item; None where it cannot be compared with the whole."""
-        cell = self._found.cells.get(keys)
+        whole, cell = self._whole, self._found.cells.get(keys)
         if not keys:
-            return np.zeros(len(self._pairs(self._found.whole)), dtype=np.int64)
-        if cell is None or cell.pairs is None or unusable(cell):
+            return np.zeros(len(whole), dtype=np.int64)
+        if cell is None or unusable(cell):
             return None
-        same = np.array_equal(cell.pairs.position, self._pairs(self._found.whole).position)
-        return cell.pairs.lost if same else None
+        mine = self._pairs(keys)
+        return mine.lost if np.array_equal(mine.position, whole.position) else None
 
     def _measured(self, items: _Items) -> Json:
         found, whole = self._found, self._found.whole
         cell, judged = found.cells[whole], found.verdicts[whole]
-        drop = items.estimates(self._pairs(whole).lost)
+        drop = items.estimates(self._whole.lost)
         level = self._level or _where_most(drop, {str(each) for each in cell.measurement["floor"]})
         shares, undefined = self._shares()
         return {

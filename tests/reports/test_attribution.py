@@ -126,6 +126,13 @@ def test_a_combination_of_other_items_leaves_no_shares(two, edit):
     assert "it answered other items" in entry_of(two.summary())["shares_missing"]
 
 
+def test_each_combination_may_answer_in_an_order_of_its_own(two, edit):
+    expected = two.summary()
+    answers = two._answers
+    two._answers = lambda places: edit(answers(places), keep=np.random.default_rng(len(places)).permutation(3000))
+    assert two.summary() == expected
+
+
 def test_another_format_than_asked_for_keeps_its_numbers(two):
     from gapshift.schema import Execution
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from gapshift.errors import GapshiftError, SettingsError, UsageError
 from gapshift.flows.again import derive, named_environments
 from gapshift.flows.combinations import Combinations
 from gapshift.flows.delta_debugging import ddmin
-from gapshift.flows.players import joined, players_of
+from gapshift.flows.players import players_of
 from gapshift.flows.reporting import Reporter, Silent
+from gapshift.flows.settling import alone_and_without, settle
 from gapshift.records import write_text
 from gapshift.reports.attribution import (
     Explained,
@@ -21,7 +22,6 @@ from gapshift.reports.attribution import (
     Player,
     Smallest,
     attribution_json,
-    same_answers,
     united,
     unusable,
 )
@@ -133,9 +133,8 @@ class _Explaining:
         for bundle in self._bundles.values():
             self._divide(bundle)
         self._say_how_many()
-        self._alone_and_without(self._players)
-        for name in list(self._players):
-            self._settle(name)
+        self._cells.measure({name: alone_and_without(players) for name, players in self._players.items()})
+        self._settle_all()
         if self._shapley:
             self._all_combinations()
         return [self._explained(bundle) for bundle in self._bundles.values()]
@@ -156,49 +155,24 @@ class _Explaining:
         else:
             self._problems[bundle.name] = ("not_applicable", "the model's reference has all of its deviations already")
 
+    def _settle_all(self) -> None:
+        """Each model's players as its cells show them. What one needed, models that were divided alike get at once."""
+        waiting = {name: [player.keys for player in players] for name, players in self._players.items()}
+        while waiting:
+            name, parts = waiting.popitem()
+            self._settle(name)
+            alike = [other for other, own in waiting.items() if own == parts]
+            self._cells.measure({other: self._cells.of(name) for other in alike})
+
     def _settle(self, name: str) -> None:
-        """Join to others, or set aside, the players that do not apply alone, until no more do."""
-        while name in self._players:
-            whole = united(self._players[name])
-            if problem := unusable(self._cells.cell(name, whole)):
-                self._problems[name] = problem
-                del self._players[name]
-                return
-            changed = next(filter(None, (self._settled(name, player) for player in self._players[name])), None)
-            if changed is None:
-                return
-            self._players[name] = changed
-            self._alone_and_without({name: changed})
-
-    def _settled(self, name: str, player: Player) -> tuple[Player, ...] | None:
-        """The players after one that does not apply alone found its place; None where it has one."""
-        players = self._players[name]
-        problem = unusable(self._cells.cell(name, player.keys))
-        if len(players) == 1 or problem is None or problem[0] != "not_applicable":
-            return None
-        whole = united(players)
-        if same_answers(self._cells.cell(name, whole), self._cells.cell(name, whole - player.keys)):
-            why = f"without it every answer is the same, and alone it is not applicable: {problem[1]}"
-            self._idle[name] |= dict.fromkeys(player.deviations, why)
-            return tuple(each for each in players if each is not player)
-        for other in players:
-            if other is not player and self._matters_beside(name, player, other):
-                return joined(players, player, other, f"{player.name} alone is not applicable: {problem[1]}")
-        return None
-
-    def _matters_beside(self, name: str, player: Player, other: Player) -> bool:
-        both, alone = (self._cells.cell(name, keys) for keys in (player.keys | other.keys, other.keys))
-        return not (unusable(both) or unusable(alone) or same_answers(both, alone))
+        found = settle(self._cells, name, self._players[name])
+        self._idle[name] |= found.idle
+        self._players[name] = found.players
+        if found.problem:
+            self._problems[name] = found.problem
+            del self._players[name]
 
     # ------------------------------------------------------------------------- cells
-
-    def _alone_and_without(self, players: Mapping[str, tuple[Player, ...]]) -> None:
-        """Every player alone, all but each, and all of them."""
-        wanted = {}
-        for name, own in players.items():
-            whole = united(own)
-            wanted[name] = [whole, *(p.keys for p in own), *(whole - p.keys for p in own)]
-        self._cells.measure(wanted)
 
     def _all_combinations(self) -> None:
         wanted = {
@@ -242,11 +216,11 @@ class _Explaining:
 
     def _smallest(self, name: str, players: tuple[Player, ...]) -> Smallest:
         """The smallest failing combinations: of all where all are known, else by delta debugging from what is."""
-        verdict = self._cells.judged(name, united(players)).verdict
-        if verdict != "FAIL":
-            return Smallest(
-                reason=f"it does not FAIL at this run's gate ({verdict}), so no smaller part was looked for"
-            )
+        whole = self._cells.judged(name, united(players))
+        if whole.verdict != "FAIL":
+            blocked = f": {whole.measured.blocked.reason}" if whole.measured.blocked else ""
+            why = f"it does not FAIL at this run's gate ({whole.verdict}{blocked}), so no smaller part was looked for"
+            return Smallest(reason=why)
         every = {united(some): some for some in _subsets(players)} if len(players) <= MOST_PLAYERS else {}
         known = [some for keys, some in every.items() if keys in self._cells.of(name)]
         if every and len(known) == len(every):
