@@ -199,7 +199,7 @@ def smallest_words(entry: Json) -> str:
         return f"{found['reason'][:1].upper()}{found['reason'][1:]}." if found["reason"] else ""
     if len(found["sets"][0]["names"]) == len(entry["players"]):
         return "It FAILs with all of its deviations alone." if len(entry["players"]) > 1 else "It FAILs."
-    sets = [" with ".join(one["names"]) for one in found["sets"]]
+    sets = [_listed(one["names"]) + " together" * (len(one["names"]) > 1) for one in found["sets"]]
     return f"The smallest part that still FAILs: {'; or '.join(sets)}."
 
 

@@ -26,7 +26,8 @@ WORDS = (
     "A combination's verdict is what the environment would get at this run's gate, were it no more than that. Nothing "
     "here decides about the run."
 )
-_LINES = 12
+_LINES = 24
+"""How many models' findings a terminal gets; the page has three at its top and each in its chapter."""
 
 
 def render_attribution(summary: Json, stem: str) -> dict[str, str]:
@@ -46,7 +47,8 @@ def render_attribution(summary: Json, stem: str) -> dict[str, str]:
 
 def console_attribution(summary: Json) -> str:
     """The findings and the smallest failing sets, as plain text."""
-    lines = [title(summary), lead(summary), "", *(f"  - {line}" for line in findings(summary, 2 * _LINES))]
+    head = [title(summary), *filter(None, [lead(summary)]), effort(summary), ""]
+    lines = [*head, *(f"  - {line}" for line in findings(summary, _LINES))]
     for words, snippet in smallest(summary):
         lines += ["", f"Fails still ({words}):", *(f"    {line}" for line in snippet.splitlines())]
     return "\n".join(lines) + "\n"
@@ -58,20 +60,25 @@ def title(summary: Json) -> str:
 
 
 def lead(summary: Json) -> str:
-    """Which deviation has the largest share in how many models, and what it took to find out."""
+    """Which deviation has the largest clear part in how many of several models; nothing of one."""
     found = [entry for entry in rows(summary, "explained") if rows(entry, "players")]
-    cells = mapping(summary.get("cells"))
-    effort = (
-        f"Combinations measured: {cells.get('needed')}, of which {cells.get('run')} were run for this and "
-        f"{cells.get('shared')} are shared with the run and what was derived from it."
-    )
     leading = Counter(name for entry in found if (name := leader(entry)))
     if not found:
         return "Nothing could be measured."
-    if len(found) == 1 or not leading:
-        return effort
-    said = ", ".join(f"{name} in {count}" for name, count in leading.most_common(3))
-    return f"Of {len(found)} models, the largest clear part is {said}. {effort}"
+    if len(found) == 1:
+        return ""
+    none = len(found) - leading.total()
+    said = [f"{name} in {count}" for name, count in leading.most_common(3)] + [f"none in {none}"] * (none > 0)
+    return f"The largest clear part, of {len(found)} models: {', '.join(said)}."
+
+
+def effort(summary: Json) -> str:
+    """What it took to find out."""
+    cells = mapping(summary.get("cells"))
+    return (
+        f"Combinations measured: {cells.get('needed')}, of which {cells.get('run')} were run for this and "
+        f"{cells.get('shared')} are shared with the run and what was derived from it."
+    )
 
 
 def leader(entry: Json) -> str | None:
@@ -82,7 +89,7 @@ def leader(entry: Json) -> str | None:
     return max(clear)[1] if clear else None
 
 
-def findings(summary: Json, most: int = _LINES) -> list[str]:
+def findings(summary: Json, most: int) -> list[str]:
     """One line a model."""
     found = rows(summary, "explained")
     lines = [f"{entry.get('bundle')}: {entry.get('finding')}" for entry in found[:most]]
@@ -129,8 +136,9 @@ def _page(summary: Json) -> dict[str, object]:
     return {
         "title": title(summary),
         "lead": lead(summary),
+        "effort": effort(summary),
         "about": sentence(summary.get("summary")),
-        "lines": findings(summary),
+        "lines": findings(summary, 3),
         "smallest": smallest(summary),
         "chapters": list(_chapters(summary)),
         "words": WORDS,

@@ -117,7 +117,7 @@ def test_models_with_the_same_smallest_part_share_a_snippet(found: Any) -> None:
     assert (first, last) == ("2 of 3 models: m, second", "1 of 3 models: third")
     assert "[environments.edge-smallest-1]" in one_toml
     assert "[environments.edge-smallest-2]" in other_toml
-    assert "Of 3 models, the largest clear part is resize.interpolation = nearest in 3." in lead(summary)
+    assert lead(summary) == "The largest clear part, of 3 models: resize.interpolation = nearest in 3."
     assert "All models" in _pages(summary)[1]
 
 

@@ -44,9 +44,9 @@ LEVELS = ("1", "2", "3", "4", "5", "all", "mean")
     help="The level that the sentences are about (default: where a model loses most).",
 )
 @click.option(
-    "--shapley/--no-shapley",
-    default=True,
-    help="Every combination of up to eight deviations, for shares (default), or each alone and all but each only.",
+    "--no-shapley",
+    is_flag=True,
+    help="No shares: each deviation alone and all but each, where else every combination of up to eight is evaluated.",
 )
 @click.option("--data", help="Where the run's data lies now, if it moved (TASK=PATH where it has several tasks).")
 @calibration_options
@@ -63,6 +63,7 @@ def explain(context: click.Context, /, run: Path, out: Path | None, as_json: boo
             run,
             options.pop("environment"),
             out,
+            shapley=not options.pop("no_shapley"),
             calibration_data=quantiser_source(options),
             reporter=reporter,
             debug=context.obj["debug"],
