@@ -66,21 +66,35 @@ def test_every_table_gets_the_verdict_of_its_level(n: int, right: float, cluster
         assert codes[k] == (FLOOR if band.floor else WORDS.index(band.verdict)), (table, band)
 
 
-def test_as_many_pairs_are_drawn_as_the_items_say_as_much_as(grouped: Any) -> None:
-    """Two cells whose design effects differ: each has its own number of pairs, and they share what both have."""
-    apart = dict.fromkeys(CHURN, 20)
-    run = run_of(grouped, even=grouped.answers(lost=apart, gained=apart), few=grouped.answers(lost=CHURN, gained=CHURN))
+def test_as_many_pairs_are_drawn_as_the_items_say_as_much_as(make_builder: Make) -> None:
+    """Ten neighbours are a group, and what changes are the first items: two cells whose design effects differ, each
+    with its own number of pairs for its drop and for its churn; they share what both have."""
+    builder = make_builder()
+    builder.group = lambda item: f"speaker-{int(item.rsplit('-', 1)[1]) // 10}"
+    many, few = dict.fromkeys(CHURN, 30), dict.fromkeys(CHURN, 3)
+    run = run_of(builder, many=builder.answers(lost=many, gained=few), few=builder.answers(lost=few, moved=many))
     (group, *_) = together(run.cells)
-    one, other = group.clusterings
-    assert one is not None is not other
-    drawn = draw(group, 600, 0.0, 4000, np.random.default_rng(0))
-    for k, clusters in enumerate((one, other)):
-        pairs = math.floor(600 / clusters.drop)
-        assert (drawn.lost[:, k] - drawn.gained[:, k]).mean() == pytest.approx(0, abs=4 * math.sqrt(40 / 4000))
-        share = (drawn.lost[:, k] + drawn.gained[:, k]).mean() / pairs
-        assert share == pytest.approx(group.churn[k], abs=4 * math.sqrt(0.07 / pairs / 4000))
-        assert drawn.changed[:, k].max() <= 600 / clusters.churn
+    effects = [(each.drop, each.churn) for each in group.clusterings if each is not None]
+    assert len({round(effect, 3) for pair in effects for effect in pair}) == 4
+    drawn, root = draw(group, 600, 0.0, 4000, np.random.default_rng(0)), math.sqrt(4000)
+    changed = group.count @ group.changed / 600
+    for k, (drop, churn) in enumerate(effects):
+        lost, gained = drawn.lost[:, k].mean(), drawn.gained[:, k].mean()
+        expected = math.floor(600 / drop) * group.churn[k]
+        assert lost + gained == pytest.approx(expected, abs=4 * math.sqrt(expected) / root)
+        assert lost - gained == pytest.approx(0, abs=4 * math.sqrt(expected) / root)
+        expected = math.floor(600 / churn) * changed[k]
+        assert drawn.changed[:, k].mean() == pytest.approx(expected, abs=4 * math.sqrt(expected) / root)
     assert np.corrcoef(drawn.lost.T)[0, 1] > 0.1
+
+
+def test_more_items_come_in_more_groups() -> None:
+    table = Counts(600, 540, 540, 0, 0, 0, 0, 60, Clustering(60, 1.45, 1.45))
+    half, twice = (column_of(table, False, n, RULE) for n in (300, 1200))
+    assert (half.freedom[0], twice.freedom[0]) == (29, 119)
+    assert half.quantile[0] > twice.quantile[0]
+    assert (half.pairs[0], twice.pairs[0]) == (300 / 1.45, 1200 / 1.45)
+    assert column_of(table, False, 30, RULE).freedom[0] == 9
 
 
 def test_a_cell_alone_passes_as_often_as_enumeration_says(grouped: Any) -> None:

@@ -141,6 +141,9 @@ def test_the_gate_judges_by_the_clustered_interval_and_p() -> None:
     assert drop_interval(together, RULE) == clustered_interval(2, 1, 600, 60, 2.5)
     assert fail_p(alone, RULE) == margin_test(2, 1, 600, 0.02)
     assert fail_p(together, RULE) == clustered_margin_test(2, 1, 600, 60, 2.5, 0.02)
+    far = counts(25, 0, 600, Clustering(60, 1.5, 1.5))
+    assert fail_p(far, RULE) == clustered_margin_test(25, 0, 600, 60, 1.5, 0.02)
+    assert fail_p(far, RULE) > clustered_test(25, 0, 600, 60, 1.5, 0.02)
     assert judge_band(alone, False, 1.0, RULE, 5).verdict == "PASS"
     undecided = judge_band(together, False, 1.0, RULE, 5)
     assert undecided.verdict == "INCONCLUSIVE"
