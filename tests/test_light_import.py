@@ -19,6 +19,7 @@ HEAVY = ("torch", "onnxruntime", "onnx", "openvino", "cv2", "sklearn", "py_irt")
         "gapshift.settings",
         "gapshift.cli",
         "gapshift.deploy_tests.plugin",
+        "gapshift.deploy_tests.strategies",
     ],
 )
 def test_importing_it_imports_nothing_heavy(module: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gapshift.errors import SettingsError, WorkspaceError
-from gapshift.flows.check import CheckRequest
+from gapshift.flows.check import CheckRequest, check
 from gapshift.flows.evaluate import evaluate_run
 from gapshift.schema import DataSource
 from gapshift.schema.repeats import FOLDER, SETTINGS
@@ -75,3 +75,23 @@ def test_a_sequential_run_has_no_self_test(tmp_path: Path) -> None:
         CheckRequest(
             model=Path("m.onnx"), data=DataSource(source="digits"), out=tmp_path, self_test=True, sequential=True
         )
+
+
+def test_a_check_tests_itself(tiny_study: Path, tmp_path: Path) -> None:
+    """A model that lies elsewhere is repeated where it lies."""
+    request = CheckRequest(
+        model=tiny_study / "bundles" / f"{MODEL}.onnx",
+        data=DataSource(source="digits"),
+        items=tiny_study / "items.parquet",
+        environments=("int8-dynamic",),
+        out=tmp_path / "run",
+        self_test=True,
+    )
+    summary, _ = check(request)
+    assert [row["repeated"] for row in summary["self_test"]["cells"]] == [11]
+    assert summary["self_test"]["not_repeated"] == 0
+
+
+def test_a_sequential_evaluation_has_no_self_test(tiny_study: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="Leave one of --self-test and --sequential out"):
+        evaluate_run(tiny_study, tmp_path / "out", environments=("int8-dynamic",), sequential=True, self_test=True)
