@@ -213,7 +213,7 @@ def _measure_cell(
         if rule.errors is not None:
             pairing, readings = _read(pairing, reference, environment, bands, rule.errors, plan.seed)
             pairs = joined([reading.pairs for reading in readings.values()])
-            measurement = measure_read(pairs, rule)
+            measurement = measure_read(pairs, readings, rule)
         else:
             measurement = measure(pairs, reference.items, rule, seed)
         counts = {band: count_levels(pairs, band) for band in bands}

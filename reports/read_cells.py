@@ -13,12 +13,13 @@ from typing import Any
 from gapshift.reports.cells import LEVEL_KEYS, Json, count_strata, empty_measurement, interval_json
 from gapshift.reports.counts import Counts
 from gapshift.reports.floor import at_floor
-from gapshift.reports.gate import Rule
+from gapshift.reports.gate import Band, Rule
 from gapshift.reports.load import ALL_LEVELS, Pairs
-from gapshift.reports.sequential import churn_interval, reading_interval
+from gapshift.reports.sequential import BandReading, churn_interval, level_interval
+from gapshift.reports.statistics import Estimate
 
 
-def measure_read(pairs: Pairs, rule: Rule) -> Json:
+def measure_read(pairs: Pairs, readings: Mapping[Band, BandReading], rule: Rule) -> Json:
     """The measurement of a cell from its pairs up to each band's decision, with the keys of ``cells.measure``."""
     nothing = empty_measurement()
     if not len(pairs):
@@ -35,26 +36,29 @@ def measure_read(pairs: Pairs, rule: Rule) -> Json:
             "wrong_to_right": {key: counts[key].gained for key in LEVEL_KEYS},
         },
         "tie_changes": counts["all"].tie_changes,
-        **{name: {**nothing[name], **values} for name, values in _by_level(levels, rule).items()},
+        **{name: {**nothing[name], **values} for name, values in _by_level(levels, readings, rule).items()},
     }
 
 
-def _by_level(levels: Mapping[str, Counts], rule: Rule) -> dict[str, dict[str, Any]]:
+def _by_level(
+    levels: Mapping[str, Counts], readings: Mapping[Band, BandReading], rule: Rule
+) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {
         name: {} for name in ("accuracy", "reference_accuracy", "drop_pp", "loss", "gain", "churn")
     }
     for key, counts in levels.items():
         found["accuracy"][key] = counts.still_right / counts.n
         found["reference_accuracy"][key] = counts.right / counts.n
-        found["drop_pp"][key] = _drop(counts, rule)
+        own = readings.get((int(key),))  # where the level is judged by itself
+        found["drop_pp"][key] = _drop(own.interval(rule.level) if own else level_interval(counts, rule.level))
         found["loss"][key] = _share(counts.lost, counts.right)
         found["gain"][key] = _share(counts.gained, counts.n - counts.right)
         found["churn"][key] = interval_json(churn_interval(counts, rule))
     return found
 
 
-def _drop(counts: Counts, rule: Rule) -> Json | None:
-    drop = interval_json(reading_interval(counts, rule), 100)
+def _drop(found: Estimate) -> Json | None:
+    drop = interval_json(found, 100)
     return drop and {**drop, "p_change": None, "p_fail": None}
 
 

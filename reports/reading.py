@@ -6,7 +6,7 @@ from gapshift.errors import WorkspaceError
 from gapshift.reports.cells import Json
 from gapshift.reports.load import ALL_LEVELS, Reference
 from gapshift.reports.planned import MeasuredBundle, MeasuredCell, MeasuredRun, read_run
-from gapshift.reports.sequential import JUDGED, e_values
+from gapshift.reports.sequential import JUDGED
 from gapshift.schema import RunPlan
 from gapshift.workspace import Workspace
 
@@ -114,7 +114,7 @@ def cell_reading(cell: MeasuredCell, margin: float) -> Json | None:
     levels = {}
     for level in ALL_LEVELS:
         found = next(reading for band, reading in cell.readings.items() if level in band)
-        within, beyond = e_values(found.counts, margin)
+        within, beyond = found.e_values(margin)
         levels[str(level)] = {
             "band": list(found.band),
             "read": found.read,

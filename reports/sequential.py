@@ -59,7 +59,8 @@ def reading_order(ids: NDArray[np.str_], seed: int) -> Indices:
 class BandReading:
     """How far a band was read and what that found; ``counts`` and ``pairs`` are of the items up to the decision.
 
-    ``read`` items of ``there`` were answered; ``found`` is None where they decide nothing.
+    ``read`` items of ``there`` were answered; ``found`` is None where they decide nothing. ``certified`` are the counts
+    at which the drop was certified, which is earlier than the decision where the items looked like a floor.
     """
 
     band: Band
@@ -68,6 +69,33 @@ class BandReading:
     found: Found | None
     counts: Counts
     pairs: Pairs
+    certified: Counts | None = None
+
+    def interval(self, level: float) -> Estimate:
+        """The drop with an interval that holds at a stopping time, as fractions; needs items.
+
+        A confidence sequence never takes back what it left out: it stays below the end that it had when the drop was
+        certified.
+        """
+        found = level_interval(self.counts, level)
+        high = found.high if self.certified is None else min(found.high, level_interval(self.certified, level).high)
+        return replace(found, low=min(found.low, high), high=high)
+
+    def e_values(self, margin: float) -> tuple[float, float]:
+        """Evidence for "below the margin", at its certification where there was one, and for "above it"."""
+        within, beyond = _e_values(self.counts, margin)
+        return (within if self.certified is None else _e_values(self.certified, margin)[0]), beyond
+
+
+def level_interval(counts: Counts, level: float) -> Estimate:
+    """The drop of some items that were read, with an interval that holds at a stopping time; needs items."""
+    return confidence_sequence(counts.lost, counts.gained, counts.n, level)
+
+
+def _e_values(counts: Counts, margin: float) -> tuple[float, float]:
+    """Both capitals, capped at the largest float."""
+    within, beyond = log_e_values(counts.lost, counts.gained, counts.n, margin)
+    return math.exp(min(float(within), 709.0)), math.exp(min(float(beyond), 709.0))
 
 
 class BandWatch:
@@ -76,9 +104,10 @@ class BandWatch:
     def __init__(self, equivalent: bool, rule: SequentialRule) -> None:
         self.found: Found | None = None
         self.pairs: Pairs | None = None
+        self.certified: Counts | None = None
         self._equivalent = equivalent
         self._rule = rule
-        self._certified = self._by_churn = False
+        self._by_churn = False
 
     def feed(self, pairs: Pairs) -> None:
         """Take the next pairs; what comes after the decision is counted and left unread."""
@@ -87,16 +116,18 @@ class BandWatch:
         before = 0 if self.pairs is None else len(self.pairs)
         read_on = pairs if self.pairs is None else joined([self.pairs, pairs])
         fails, certified, by_churn = self._evidence(read_on, before)
-        now = certified & ~np.concatenate([[self._certified], certified[:-1]])
+        now = certified & ~np.concatenate([[self.certified is not None], certified[:-1]])
         tenth = np.arange(before + 1, len(read_on) + 1) % _FLOOR_LOOKS == 0
         self.pairs = read_on
         for place in np.flatnonzero(fails | by_churn | now | (certified & tenth)).tolist():
             so_far = read_on.at(np.arange(before + place + 1))
-            self.found = self._finding(count(so_far), fails[place], by_churn[place])
+            counts = count(so_far)
+            self.certified = counts if now[place] else self.certified
+            self.found = self._finding(counts, fails[place], by_churn[place])
             if self.found is not None:
                 self.pairs = so_far
                 return
-        self._certified, self._by_churn = bool(certified[-1]), bool(by_churn[-1])
+        self._by_churn = bool(by_churn[-1])
 
     def _evidence(self, pairs: Pairs, before: int) -> tuple[Bools, Bools, Bools]:
         """After each new item: does it FAIL; was the drop, was churn certified at it or earlier."""
@@ -107,7 +138,7 @@ class BandWatch:
         broken = np.cumsum(changed & ~pairs.tie)[before:] > 0
         enough = -math.log(self._rule.alpha_within)
         fails = (beyond >= -math.log(self._rule.alpha_beyond)) | (broken & self._equivalent)
-        certified = np.logical_or.accumulate(within >= enough) | self._certified
+        certified = np.logical_or.accumulate(within >= enough) | (self.certified is not None)
         # A changed answer counts for a lost one here, so this capital is never the larger: it cannot be there sooner.
         by_churn = log_e_values(k, 0, n, self._rule.margin)[0] >= enough if certified[-1] else certified
         return fails, certified, np.logical_or.accumulate(by_churn) | self._by_churn
@@ -153,7 +184,7 @@ def replayed(
         watch = BandWatch(equivalent, rule)
         watch.feed(own)
         until = own if watch.pairs is None else watch.pairs
-        found[band] = BandReading(band, len(own), len(order), watch.found, count(until), until)
+        found[band] = BandReading(band, len(own), len(order), watch.found, count(until), until, watch.certified)
     problem = f"the records of level {', '.join(others)} are not the first items of the run's seeded order"
     return found, problem if others else ""
 
@@ -178,8 +209,8 @@ def judge_reading(reading: BandReading, rule: Rule, errors: SequentialRule) -> B
         return BandVerdict("INCONCLUSIVE", f"none of {reading.there} items was read", items_until(0, 0, 1, errors))
     if reading.found == "changed":
         return BandVerdict("FAIL", f"{_changed(counts)}; read {_of(reading)}")
-    drop = describe_reading(counts, rule)
-    within, beyond = e_values(counts, rule.margin)
+    drop = describe_reading(reading, rule)
+    within, beyond = reading.e_values(rule.margin)
     if reading.found == "beyond":
         needed = f"{1 / errors.alpha_beyond:,.0f} needed"
         return BandVerdict("FAIL", f"{drop}; proven beyond it after {_of(reading)} (e-value {_e(beyond)}, {needed})")
@@ -198,7 +229,7 @@ def _undecided(reading: BandReading, rule: Rule, errors: SequentialRule, drop: s
     if at_floor(counts, rule.margin) and counts.n >= least:
         near = f"reference accuracy {counts.right / counts.n:.1%}, chance {counts.by_chance / counts.n:.1%}"
         return BandVerdict("NO DATA", f"floor: {near}, so nothing is left to lose; read {_of(reading)}", floor=True)
-    within, beyond = e_values(counts, rule.margin)
+    within, beyond = reading.e_values(rule.margin)
     evidence = (
         f"undecided after {_of(reading)} (e-value {_e(within)} of {1 / errors.alpha_within:,.0f} for within, "
         f"{_e(beyond)} of {1 / errors.alpha_beyond:,.0f} for beyond)"
@@ -220,31 +251,19 @@ def _changed(counts: Counts) -> str:
     )
 
 
-def describe_reading(counts: Counts, rule: Rule) -> str:
+def describe_reading(reading: BandReading, rule: Rule) -> str:
     """A drop with its confidence sequence and the margin, in percentage points; needs items."""
-    points = reading_interval(counts, rule).scaled(100)
+    points = reading.interval(rule.level).scaled(100)
     return (
         f"accuracy drops by {points.estimate:.2f} pp ({rule.level:.0%} confidence sequence {points.low:.2f} to "
         f"{points.high:.2f}), margin {rule.margin * 100:g} pp"
     )
 
 
-def reading_interval(counts: Counts, rule: Rule) -> Estimate:
-    """The drop with an interval that holds at a stopping time, as fractions; needs items."""
-    return confidence_sequence(counts.lost, counts.gained, counts.n, rule.level)
-
-
 def churn_interval(counts: Counts, rule: Rule) -> Estimate:
-    """The share of changed predictions, likewise."""
+    """The share of changed predictions, with an interval that holds at a stopping time; needs items."""
     found = confidence_sequence(counts.changed, 0, counts.n, rule.level)
     return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
-
-
-def e_values(counts: Counts, margin: float) -> tuple[float, float]:
-    """Evidence for "below the margin" and for "above it": capital won by betting on it, capped at the largest float."""
-    return tuple(  # type: ignore[return-value]  # two of two
-        math.exp(min(float(value), 709.0)) for value in log_e_values(counts.lost, counts.gained, counts.n, margin)
-    )
 
 
 def _e(value: float) -> str:

@@ -88,7 +88,8 @@ def reading(own: Pairs, there: int | None = None, equivalent: bool = False) -> B
     watch = BandWatch(equivalent, ERRORS)
     watch.feed(own)
     until = own if watch.pairs is None else watch.pairs
-    return BandReading((1,), len(own), len(own) if there is None else there, watch.found, count(until), until)
+    there = len(own) if there is None else there
+    return BandReading((1,), len(own), there, watch.found, count(until), until, watch.certified)
 
 
 # -------------------------------------------------------------------------------- errors
@@ -218,6 +219,21 @@ def test_a_level_that_only_looked_like_a_floor_at_first_passes_when_it_does_not(
     found = reading(restless)
     assert found.found == "within"
     assert 240 < found.counts.n < 300
+    assert (found.certified.n, found.counts.n % 10) == (229, 0)
+
+
+def test_what_was_certified_stays_so_while_a_floor_is_waited_for() -> None:
+    """Losses after the certification cannot take it back, and the numbers beside the verdict do not contradict it."""
+    right = np.concatenate([np.arange(240) % 8 == 0, np.ones(300, dtype=bool)])
+    still = right.copy()
+    still[236:242] = False
+    restless = (right != still) | (~right & (np.arange(540) % 7 == 0))
+    found = reading(replace(pairs(right, still), changed=restless))
+    judged = judge_reading(found, GATE, ERRORS)
+    assert (found.found, found.certified.n, judged.verdict) == ("within", 229, "PASS")
+    assert found.interval(0.95).high < 0.02
+    assert found.e_values(0.02)[0] > 40 > np.exp(log_e_values(found.counts.lost, 0, found.counts.n, 0.02)[0])
+    assert "(e-value 40, 40 needed)" in judged.reason
 
 
 def test_a_floor_of_too_few_items_is_inconclusive() -> None:
