@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detection_faults import faults
+from detection_faults import NOTHING, faults
 from detection_level import one_level
 from detection_sets import Size, tasks_of
 
@@ -180,24 +180,32 @@ def _fault_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     rows = [row for row in found if "left_out" not in row]
     levels = [f"level {level}" for level in range(1, 6)]
     for items in dict.fromkeys(row["items"] for row in rows):
-        yield f"\n{items or 'all'} items a level: FAIL · not PASS · change, % of {rows[0]['seeds']} seeds\n"
-        head = ("task", "planted", "strength", *levels, "cell", "cell, of 240: FAIL", "any answer changed")
-        yield from _table(head, [_detected(row) for row in rows if row["items"] == items])
-    if rows:
-        most = max(rows, key=lambda row: row["items"] or 0)["items"]
-        yield f"\nmean drop over the seeds, pp ({most or 'all'} items a level)\n"
-        costs = [_cost(row) for row in rows if row["items"] == most and row["fault"] != "nothing"]
-        yield from _table(("task", "planted", "strength", *levels, "all"), costs)
+        own = [row for row in rows if row["items"] == items]
+        planted = [row for row in own if row["fault"] != NOTHING]
+        yield f"\n{items or 'all'} items a level: FAIL · not PASS · change, % of {own[0]['seeds']} seeds\n"
+        yield from _table((*_WHAT, *levels, "cell", "FAIL of 240"), [_detected(row) for row in planted])
+        yield f"\nmean drop over the seeds, pp ({items or 'all'} items a level)\n"
+        yield from _table((*_WHAT, *levels, "all"), [_cost(row) for row in planted])
+        yield f"\nfalse alarms of a cell ({items or 'all'} items a level)\n"
+        head = ("task", "nothing planted", "FAIL", "FAIL of 240", "not PASS", "change", "any answer changed")
+        yield from _table(head, [_alarm(row) for row in own if row["fault"] == NOTHING])
     for row in found:
         if "left_out" in row:
             yield f"left out: {row['fault']} ({row['strength']}) in {row['task']}: {row['left_out']}"
 
 
+_WHAT = ("task", "planted", "strength")
+
+
 def _detected(row: Mapping[str, Any]) -> tuple[str, ...]:
     levels = (_three(row["levels"].get(key)) for key in (*"12345", "cell"))
-    wide, changed = row["fail_in_wide_family"], row["levels"]["cell"]["any_change"]
-    ends = (f"{100 * each['estimate']:.0f}" for each in (wide, changed))
-    return row["task"], row["fault"], row["strength"], *levels, *ends
+    return row["task"], row["fault"], row["strength"], *levels, f"{100 * row['fail_in_wide_family']['estimate']:.0f}"
+
+
+def _alarm(row: Mapping[str, Any]) -> tuple[str, ...]:
+    cell = row["levels"]["cell"]
+    seen = (cell["fail"], row["fail_in_wide_family"], cell["not_pass"], cell["change"], cell["any_change"])
+    return row["task"], row["strength"], *map(_share, seen)
 
 
 def _three(level: Mapping[str, Any] | None) -> str:

@@ -35,6 +35,9 @@ EQUIVALENTS = ("onnxruntime-unoptimized", "onnxruntime-one-thread", "onnxruntime
 FAMILY = 240
 """Planned tests of a run with 48 gated cells of five levels."""
 
+NOTHING = "nothing"
+"""What is planted where alarms are false."""
+
 Seen = tuple[Found, bool]
 """A cell judged over its own levels, and whether it FAILs in a family of FAMILY tests."""
 
@@ -190,7 +193,7 @@ class _Sets:
             faulty = self._faulty(each, bundle, seed, rows)
             if faulty is not None:
                 cells[each.name] = hit(reference, faulty, met)
-        said = {each.name: each.said for each in self.planted} | {"again": ("nothing", "the reference again")}
+        said = {each.name: each.said for each in self.planted} | {"again": (NOTHING, "the reference again")}
         yield from self._judged(bundle, rows, reference, cells, [_environment(name, {}) for name in cells], said)
         yield from self._harmless(bundle, rows, reference, rng)
 
@@ -210,7 +213,7 @@ class _Sets:
             for name in EQUIVALENTS
             if (bundle.name, name) in self.answers.records
         }
-        said = {name: ("nothing", name) for name in same} | {CHURN: ("nothing", f"churn of {CHURN}, D = 0")}
+        said = {name: (NOTHING, name) for name in same} | {CHURN: (NOTHING, f"churn of {CHURN}, D = 0")}
         yield from self._judged(bundle, rows, reference, same, choose(tuple(same)), said)
         half = rng.random(len(rows)) < 0.5
         first, second = swapped(reference, self.answers.take(bundle.name, CHURN, rows), half)

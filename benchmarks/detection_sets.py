@@ -6,6 +6,7 @@ then drawn from these answers, so that judging a hundred of them runs no model a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -171,11 +172,17 @@ def write_run(
     environments: Sequence[Environment],
     deployments: Iterable[str] = (),
 ) -> Workspace:
-    """A run folder that holds these answers to the drawn ``rows``; items drawn twice are two items."""
+    """A run folder that holds these answers to the drawn ``rows``.
+
+    An item drawn again is another item, of another such group: more items come in more groups.
+    """
     bundles = tuple(bundle for bundle in task.bundles if (bundle.name, REFERENCE) in cells)
     workspace, items = Workspace(folder), f"drawn-{folder.name}"
     ids = np.array([f"{k:06d}" for k in range(len(rows))], dtype=np.str_)
-    table = task.table.take(pa.array(rows)).set_column(0, "id", pa.array(ids.tolist()))
+    table = task.table.take(pa.array(rows))
+    groups = [group and f"{group}#{copy}" for group, copy in zip(table["group"].to_pylist(), copies(rows), strict=True)]
+    for name, column in {"id": ids.tolist(), "group": groups}.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(column, pa.string()))
     write_items(workspace.items_path, table, task.cards)
     workspace.write_plan(
         RunPlan(
@@ -202,6 +209,20 @@ def judged(run: MeasuredRun, others: int = 0) -> list[JudgedCell]:
     A cell that is not gated is judged as if it were, for its own sake: over its own levels and those of the gated.
     """
     return judge_cells(run.cells, run.rule, sum(len(cell.bands) for cell in run.cells if cell.gated) + others)
+
+
+def copies(rows: Rows) -> list[int]:
+    """How often each row was drawn before.
+
+    >>> copies(np.array([3, 1, 3, 3]))
+    [0, 0, 1, 2]
+    """
+    seen = Counter[int]()
+    found = []
+    for row in rows.tolist():
+        found.append(seen[row])
+        seen[row] += 1
+    return found
 
 
 @dataclass(frozen=True)
