@@ -22,7 +22,7 @@ def write_summary(
     from gapshift.reports.renderers.console import render_console
 
     terminal.section("gapshift")
-    terminal.write_line(render_console(run.summary, width=max(100, terminal._tw.fullwidth), color=False))
+    terminal.write_line(render_console(run.summary, width=max(120, terminal._tw.fullwidth), color=False))
     for line in (*_policy(run, inconclusive), *_baseline(run, baseline)):
         terminal.write_line(line)
     terminal.write_line(f"report: {run.report}")

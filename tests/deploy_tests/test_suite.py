@@ -156,6 +156,22 @@ def test_another_model_under_the_same_name_is_judged_anew(inside: Run, tiny_stud
     assert judged[0] != judged[1]
 
 
+def test_a_sequential_run_has_the_same_tests_and_refuses_what_nothing_would_decide(suite: Run) -> None:
+    done = suite(*SAME, "--sequential", "-v")
+    assert "test_level[onnxruntime-one-thread-level5] " in done.out
+    assert "6 passed" in done.out
+    assert "confidence sequence" in suite(*SAME, "--sequential", "--margin", "0.2").out
+    done = suite(*SAME, "--sequential", "--group", "mistake")
+    assert done.code == pytest.ExitCode.USAGE_ERROR
+    assert "--gapshift-sequential reads each level until it is decided" in done.out
+
+
+def test_a_budget_judges_so_many_items(suite: Run, tmp_path: Path) -> None:
+    suite(*SAME, "--budget", "300")
+    summary = json.loads((tmp_path / "runs" / "check-digits-cnn-random-s0" / "summary.json").read_text("utf-8"))
+    assert summary["items"]["judged"] <= 300
+
+
 # ------------------------------------------------------------------------------- baselines
 
 
