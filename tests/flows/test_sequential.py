@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from PIL import Image
 
 from gapshift.cli import cli
+from gapshift.domains.open import open_dataset
 from gapshift.errors import SettingsError, WorkspaceError
 from gapshift.flows.check import CheckRequest, check
 from gapshift.flows.evaluate import evaluate_run
-from gapshift.records import write_cell
+from gapshift.records import ITEM_SCHEMA, write_cell, write_items
 from gapshift.reports.judge import judge
 from gapshift.reports.renderers.console import render_console
 from gapshift.reports.sequential import reading_order
+from gapshift.schema import DataSource
 from gapshift.workspace import Workspace
 
-from .planted import HARMED, planted
+from .planted import CLASSES, HARMED, planted
 
 PER_LEVEL = 400
 LEVEL = np.repeat([1, 2, 3, 4, 5], PER_LEVEL)
@@ -247,6 +251,33 @@ def test_training_answers_are_judged_on_what_the_reference_read(tiny_study: Path
 
 
 # ------------------------------------------------------------------------------- judging
+
+
+def test_what_cannot_be_read_is_counted_whole_and_takes_no_part_in_a_level(tmp_path: Path) -> None:
+    request = planted(tmp_path, [1, 2, 3, 4, 5] * 8, np.ones(40), np.ones(40))
+    folder = tmp_path / "pictures"
+    for row, item in enumerate(open_dataset(request.data.source).items):
+        picture = open_dataset(request.data.source).raw(row)
+        assert isinstance(picture, np.ndarray)
+        path = folder / CLASSES[item.label] / f"{row:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    (folder / CLASSES[3] / "07.png").write_bytes(b"no picture")
+    levels = {path.relative_to(folder).as_posix(): 1 + int(path.stem) % 5 for path in sorted(folder.rglob("*.png"))}
+    nulls = [None] * len(levels)
+    columns = {"id": list(levels), "level": list(levels.values())}
+    table = pa.table({name: columns.get(name, nulls) for name in ITEM_SCHEMA.names}, schema=ITEM_SCHEMA)
+    write_items(tmp_path / "items.parquet", table, [])
+    data = DataSource(source=str(folder))
+    summary, _ = check(replace(request, data=data, items=tmp_path / "items.parquet", sequential=True))
+    (cell,) = summary["cells"]
+    assert summary["verdict"] == "ERROR"
+    assert "1 of 40 items cannot be read (at most 0.1% may be)" in summary["reasons"][0]
+    reference = Workspace(request.out).read_cell("planted", "reference")
+    assert reference is not None
+    assert reference[1].status.tolist().count("unreadable") == 1
+    assert cell["reading"]["levels"]["3"]["there"] == 7
+    assert summary["items"]["unreadable"] == 1
 
 
 def test_records_in_another_order_prove_nothing(unharmed: CheckRequest) -> None:
