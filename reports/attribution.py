@@ -22,7 +22,7 @@ from gapshift.reports.cells import LEVEL_KEYS, Json, interval_json
 from gapshift.reports.load import Pairs, strata
 from gapshift.reports.planned import MeasuredCell, MeasuredRun
 from gapshift.reports.statistics import MOST_PLAYERS, clusters_of, mean_difference, shapley_values
-from gapshift.reports.verdicts import JudgedCell, judge_cells
+from gapshift.reports.verdicts import JudgedCell, gated_p, judge_beside
 from gapshift.schema import Environment
 
 MEAN = "mean"
@@ -74,20 +74,18 @@ class Gate:
     """
 
     def __init__(self, run: MeasuredRun, environment: str) -> None:
-        self._run, self._environment = run, environment
+        self._environment = environment
+        self._own = {cell.bundle.name: cell for cell in run.cells if cell.environment.name == environment}
         self._family = sum(len(cell.bands) for cell in run.cells if cell.gated)
-        self.rule = run.rule
+        self._p = gated_p(run.cells, run.rule)
+        self._rule = run.rule
 
     def judged(self, cell: MeasuredCell) -> JudgedCell:
         """The cell of a combination with the verdict that the environment would get, were it no more than that."""
-        others, own = [], None
-        for planned in self._run.cells:
-            if (planned.bundle.name, planned.environment.name) == (cell.bundle.name, self._environment):
-                own = planned
-            else:
-                others.append(planned)
+        bundle, own = cell.bundle.name, self._own.get(cell.bundle.name)
+        others = {test: p for test, p in self._p.items() if test[:2] != (bundle, self._environment)}
         mine = replace(cell, named=bool(own and own.named), gated=bool(own and own.gated))
-        return judge_cells((*others, mine), self.rule, self._family)[-1]
+        return judge_beside(mine, others, self._rule, self._family)
 
 
 def unusable(cell: MeasuredCell) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gapshift.reports.gate import Band, BandVerdict, Rule, fail_p, holm_adjusted, judge_band, judge_cell
@@ -37,6 +38,28 @@ def judge_cells(cells: tuple[MeasuredCell, ...], rule: Rule, family: int) -> lis
         mine = adjusted if cell.gated or not own else holm_adjusted(gated | own, wider)
         judged.append(_judge_cell(cell, {band: mine[k, band] for _, band in own}, rule, wider))
     return judged
+
+
+Test = tuple[str, str, Band]
+"""A planned test: its bundle, its environment, its band."""
+
+
+def gated_p(cells: Iterable[MeasuredCell], rule: Rule) -> dict[Test, float]:
+    """The p of every gated test that has one."""
+    return {
+        (cell.bundle.name, cell.environment.name, band): p
+        for cell in cells
+        if cell.gated
+        for band, p in _fail_p(cell, rule).items()
+    }
+
+
+def judge_beside(cell: MeasuredCell, others: Mapping[Test, float], rule: Rule, family: int) -> JudgedCell:
+    """The verdict that ``judge_cells`` gives a cell, where the gated tests of all others have these p."""
+    own = {(cell.bundle.name, cell.environment.name, band): p for band, p in _fail_p(cell, rule).items()}
+    wider = family if cell.gated else family + len(cell.bands)
+    adjusted = holm_adjusted({**others, **own}, wider)
+    return _judge_cell(cell, {test[2]: adjusted[test] for test in own}, rule, wider)
 
 
 def judge_searched(cell: MeasuredCell, rule: Rule, tests: int) -> JudgedCell:
