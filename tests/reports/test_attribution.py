@@ -12,7 +12,9 @@ import pytest
 from gapshift.reports.attribution import KEYS, Explained, Player, Smallest, attribution_json
 from gapshift.reports.cells import LEVEL_KEYS
 from gapshift.reports.judge import judge
+from gapshift.reports.planned import read_run
 from gapshift.reports.statistics import tango_interval
+from gapshift.reports.verdicts import gated_p, judge_beside, judge_cells
 from gapshift.schema import Environment
 
 MADE = runpy.run_path(str(Path(__file__).parent / "attributions.py"))
@@ -165,6 +167,19 @@ def test_a_part_is_judged_in_the_environment_s_place(two, make_builder):
     assert summary["holm_family"] == 5
     assert alone.verdict == cell["verdict"]
     assert alone.p_fail_holm[(5,)] == pytest.approx(cell["drop_pp"]["5"]["p_fail_holm"])
+
+
+def test_a_cell_judged_beside_the_p_of_all_others_is_judged_as_with_them(two):
+    two.explained()
+    plan = two.builder.workspace.read_plan()
+    names = tuple(environment.name for environment in plan.environments)
+    run = read_run(two.builder.workspace, plan.model_copy(update={"deployments": names[:2]}))
+    family = sum(len(cell.bands) for cell in run.cells if cell.gated)
+    known = gated_p(run.cells, run.rule)
+    for cell, judged in zip(run.cells, judge_cells(run.cells, run.rule, family), strict=True):
+        others = {test: p for test, p in known.items() if test[1] != cell.environment.name}
+        found = judge_beside(cell, others, run.rule, family)
+        assert (found.verdict, found.p_fail_holm) == (judged.verdict, pytest.approx(judged.p_fail_holm))
 
 
 def test_an_environment_that_is_not_gated_is_judged_as_if_it_were(two):

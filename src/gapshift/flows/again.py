@@ -257,7 +257,6 @@ def derive(
         "environments": (),
         "deployments": (),
         "traffic": (),
-        "sequential": False,  # what is compared item by item is answered whole
         "notes": notes,
         **in_full(chosen),
     }
