@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from gapshift.domains import text
 from gapshift.domains.base import Dataset, InMemory, Pixels, Text
 from gapshift.domains.control.items import draw_episodes
 from gapshift.domains.control.physics import control_task
-from gapshift.errors import DataError, NotApplicableError
+from gapshift.errors import DataError, EvaluationError, NotApplicableError
 from gapshift.schema import (
     OUTCOMES,
     Contract,
@@ -92,7 +94,7 @@ def _weights() -> dict[str, Any]:
     return {
         "weight": np.random.default_rng(0).normal(0, 1, (SIZE * SIZE, CLASSES)).astype(np.float32),
         "first_axis": np.array([0]), "last_axis": np.array([1]), "all_axes": np.array([1, 2, 3]),
-        "zero": np.array(0), "one": np.array(1), "seven": np.array(7),
+        "one_row": np.array([1, SIZE * SIZE]), "zero": np.array(0), "one": np.array(1), "seven": np.array(7),
         "twelve": np.float32(12), "huge": np.float32(1e38), "tiny": np.float32(1e-20), "large": np.float32(1e20),
         "slight": np.float32(1e-3), "third": np.float32(1 / 3),
         "slant": np.array([[5, 0, -5]], np.float32),
@@ -181,6 +183,20 @@ def test_an_order_that_matters_names_item_and_places(picture_model: Open) -> Non
 def test_a_model_that_draws_lots_is_told_so(picture_model: Open) -> None:
     with pytest.raises(AssertionError, match="Item 'picture-0', asked again, is answered otherwise than before"):
         order_invariance(picture_model(RESTLESS))
+
+
+def test_a_model_that_is_right_every_other_time_is_told_so(picture_model: Open) -> None:
+    probe = picture_model(SOUND)
+    calls = itertools.count()
+    moody = replace(probe, ask=lambda inputs: probe.ask(inputs) + np.arange(CLASSES) * (next(calls) % 2))
+    with pytest.raises(AssertionError, match="The model answered the very same inputs otherwise"):
+        batch_invariance(moody)
+
+
+def test_a_batch_size_that_the_graph_cannot_take_is_an_error_with_its_shape(picture_model: Open) -> None:
+    single = [_node("Reshape", "input one_row", "row"), _node("Gemm", "row weight", "logits")]
+    with pytest.raises(EvaluationError, match=r"shape \(2, 1, 4, 4\)"):
+        batch_invariance(picture_model(single))
 
 
 def test_the_scale_nearest_to_the_data_is_named(picture_model: Open) -> None:
