@@ -90,6 +90,17 @@ def test_turns_below_the_distance_are_rounding(builder: Any) -> None:
     assert _converted(builder, confidence + np.random.default_rng(0).uniform(-0.04, 0.04, 1500)).outcome == "holds"
 
 
+def test_a_share_above_the_limit_that_chance_explains_holds(make_builder: Any) -> None:
+    """The least sure of 100 items is the surest: 2.4% of the clear pairs, and one item."""
+    builder = make_builder(per_level=100)
+    builder.per_level = dict.fromkeys(builder.per_level, 0) | {3: 100}
+    confidence = builder.answers().confidence
+    confidence[confidence.argmin()] = 1.0
+    found = _converted(builder, confidence)
+    assert found.numbers["swapped"] > 0.02 > found.numbers["swapped_low"]
+    assert found.outcome == "holds"
+
+
 def test_what_nobody_deploys_is_not_gated(builder: Any) -> None:
     assert not _converted(builder, np.full(3000, 0.8), named=False).gated
 
@@ -196,6 +207,17 @@ def test_a_severity_that_failed_is_left_out_by_name(builder: Any) -> None:
     assert found.outcome == "holds"
     assert "from severity 1 to severity 5" in found.reason
     assert found.reason.endswith("left out: severity 3 (fog-3): error: no memory")
+
+
+def test_severities_are_compared_on_the_items_that_both_have(builder: Any) -> None:
+    _corrupted(builder, {1: 0})
+    deviations = {"shift.corruption": "fog", "shift.severity": 3}
+    builder.environment("fog-3", "stress", deviations=deviations, subsample=True)
+    rows = np.arange(2999, 0, -3)  # every third item, the last ones first
+    builder.cell("fog-3", builder.answers(lost={5: 20}).take(rows))
+    (found,) = _harm(builder)
+    assert f"from severity 1 to severity 3 accuracy changes by +0.00 pp on {len(rows)} items" in found.reason
+    assert found.outcome == "holds"
 
 
 def test_too_few_items_can_show_nothing(make_builder: Any) -> None:
