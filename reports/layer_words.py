@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Json = Mapping[str, Any]
+_SCALED = 10
+"""A weight is a multiple of the reference's where taking the factor off leaves a tenth of its error."""
 
 
 def finding(entry: Json) -> str:
@@ -49,7 +51,8 @@ def _given(entry: Json) -> str:
 def _layers(entry: Json) -> str:
     leaving, layers = entry["leaving"], {layer["tensor"]: layer for layer in entry["layers"]}
     if leaving["blamed"] is not None:
-        return _blamed(layers[leaving["blamed"]], leaving)
+        also = ", ".join(node_words(layers[tensor]) for tensor in leaving["also"][:3])
+        return "; ".join(filter(None, (_blamed(layers[leaving["blamed"]], leaving), also and f"so does {also}")))
     if leaving["first"] is None:
         worst = max(entry["layers"], key=lambda layer: layer["error"] or 0.0, default=None)
         if worst is None:
@@ -77,7 +80,14 @@ def _blamed(layer: Json, leaving: Json) -> str:
         f"leaves at {node_words(layer)}: normalised error {error_words(layer)}, inputs to it {size(layer['inputs'])}, "
         f"on its own {own}{others}"
     )
-    return "; ".join(filter(None, (said, scale_words(leaving["scale"]), *map(weight_words, leaving["weights"][:2]))))
+    return "; ".join(filter(None, (said, scale_words(leaving["scale"]), *map(weight_words, _telling(leaving)))))
+
+
+def _telling(leaving: Json) -> list[Json]:
+    """The weights that differ about as much as the one that differs most."""
+    weights = leaving["weights"]
+    most = weights[0]["error"] if weights else None
+    return [each for each in weights if most is None or each["error"] is None or each["error"] > most / _SCALED][:2]
 
 
 def scale_words(scale: Json | None) -> str:
@@ -96,6 +106,8 @@ def scale_words(scale: Json | None) -> str:
 def weight_words(weight: Json) -> str:
     """How a weight differs; where some of its values stand out, which."""
     said = f"weight {weight['name']} differs by {size(weight['error'])}"
+    if weight["beside"] is not None and weight["beside"] < weight["error"] / _SCALED:
+        return f"weight {weight['name']} is {weight['factor']:.3g} times the reference's"
     if not 0 < weight["outliers"] < weight["size"]:
         return said
     block = ", ".join(f"{first}:{last + 1}" for first, last in weight["block"])

@@ -26,7 +26,7 @@ from gapshift.envs.resolve import reference_deployment
 from gapshift.envs.runtimes import open_runtime
 from gapshift.envs.runtimes.base import Session
 from gapshift.errors import GapshiftError
-from gapshift.records import Records
+from gapshift.records import Records, unanswered
 from gapshift.schema import AnyPreprocessing, Contract, ControlPreprocessing, Preprocessing, Shift
 
 REPRODUCES = 1e-3
@@ -60,7 +60,8 @@ class Tried:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """``before`` are the reference's own answers to the confirming items. ``candidates`` were screened on
+    """``before`` are the reference's own answers to the confirming items: none where its inputs do not fit the model.
+    ``candidates`` were screened on
     ``screening`` items; ``unfit`` could not be tried (their inputs do not fit the model, or change nothing)."""
 
     before: Records
@@ -185,18 +186,18 @@ def tried(
     reference = Candidate("reference", "", contract.preprocessing)
     with open_runtime(reference_deployment(contract).runtime, model, contract) as session:
         asked = _Asked(contract, session, inputs)
-        base = agreement(asked.records(reference, screening), trusted).mean()
+        base = asked.agreement(reference, screening, trusted)
         screened: list[tuple[float, int, Candidate]] = []
         unfit = 0
         for place, each in enumerate(candidates):
             share = asked.agreement(each, screening, trusted)
             if share is None:
                 unfit += 1
-            elif share > base:
+            elif base is None or share > base:
                 screened.append((-share, place, each))
         best = sorted(screened, key=lambda found: found[:2])[:CONFIRMED]
         return Trial(
-            before=asked.records(reference, confirming),
+            before=asked.records(reference, confirming) if base is not None else asked.silence(confirming),
             tried=tuple(Tried(each, -share, asked.records(each, confirming)) for share, _, each in best),
             candidates=len(candidates),
             unfit=unfit,
@@ -236,6 +237,10 @@ class _Asked:
             return float(agreement(self.records(candidate, rows), trusted).mean())
         except GapshiftError:
             return None
+
+    def silence(self, rows: NDArray[np.intp]) -> Records:
+        """No answer to any of these items."""
+        return unanswered([self.inputs.dataset.items[row] for row in rows], "error")
 
     def records(self, candidate: Candidate, rows: NDArray[np.intp]) -> Records:
         tensor, readable = self.inputs.of(candidate)

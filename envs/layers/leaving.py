@@ -16,6 +16,8 @@ from gapshift.envs.layers.compare import LEAST_THRESHOLD, Comparison, LayerDiffe
 from gapshift.envs.layers.opened import OpenModel
 from gapshift.envs.layers.weights import WeightDifference, constant, weight_differences, weights_of
 
+_ABOUT = 0.5
+"""An own error is about as large as the largest from this share of it on: a scale that two tensors share."""
 STANDS_OUT = 5
 """How many times the median of the layers' own errors one must be to be blamed."""
 
@@ -33,9 +35,10 @@ class Scale:
 
 @dataclass(frozen=True)
 class Leaving:
-    """``first``: the first layer that leaves. ``blamed``: the layer whose own error stands out, if one does;
-    ``typical`` is the median of the other layers' own errors that exceed their threshold (0 where none does).
-    ``given``: the inputs differ already. ``weights`` and ``scale`` are the blamed layer's."""
+    """``first``: the first layer that leaves. ``blamed``: the layer whose own error stands out, if one does, and of
+    several about as large the first; ``also`` are the others that stand out. ``typical`` is the median of the
+    remaining layers' own errors that exceed their threshold (0 where none does). ``given``: the inputs differ already.
+    ``weights`` and ``scale`` are the blamed layer's."""
 
     first: LayerDifference | None
     blamed: LayerDifference | None
@@ -43,29 +46,43 @@ class Leaving:
     given: bool
     weights: tuple[WeightDifference, ...] = ()
     scale: Scale | None = None
+    also: tuple[LayerDifference, ...] = ()
 
 
 def leaving(comparison: Comparison, reference: OpenModel, other: OpenModel) -> Leaving:
     """Where it leaves; what is blamed looks at the files' weights and scales too."""
     first = next((each for each in comparison.layers if each.difference.error > each.threshold), None)
     given = comparison.given.error > LEAST_THRESHOLD
-    blamed, typical = _standing_out(comparison)
-    if blamed is None:
+    outstanding, typical = _standing_out(comparison)
+    if not outstanding:
         return Leaving(first, None, typical, given)
+    blamed = next(each for each in outstanding if _own(each) >= _own(max(outstanding, key=_own)) * _ABOUT)
     matched = {each.layer.tensor for each in comparison.layers}
     names = weights_of(blamed.layer, other, matched)
     weights = weight_differences(reference, other, names)
-    return Leaving(first, blamed, typical, given, tuple(weights), _scale(blamed, other))
+    also = tuple(each for each in outstanding if each is not blamed)
+    return Leaving(first, blamed, typical, given, tuple(weights), _scale(blamed, other), also)
 
 
-def _standing_out(comparison: Comparison) -> tuple[LayerDifference | None, float]:
-    """The layer with the largest own error, where it stands out, and the median of the others'."""
+def _standing_out(comparison: Comparison) -> tuple[list[LayerDifference], float]:
+    """The layers whose own error stands out from those of the rest, in topological order, and the rest's median.
+
+    One after the other is taken away, the largest first, while it stands out from what remains; half of them at most,
+    or one: what most layers do is what is usual.
+    """
     erring = [each for each in comparison.layers if each.own is not None and each.own.error > each.threshold]
     ranked = sorted(erring, key=_own, reverse=True)  # stable: of equals the first in the graph
-    if not ranked:
-        return None, 0.0
-    typical = float(np.median([_own(each) for each in ranked[1:]])) if len(ranked) > 1 else 0.0
-    return (ranked[0] if _own(ranked[0]) >= STANDS_OUT * typical else None), typical
+    taken = 0
+    while taken < len(ranked) and _own(ranked[taken]) >= STANDS_OUT * _median(ranked[taken + 1 :]):
+        taken += 1
+        if 2 * taken >= len(ranked):
+            break
+    out = ranked[:taken]
+    return [each for each in comparison.layers if each in out], _median(ranked[taken:])
+
+
+def _median(layers: list[LayerDifference]) -> float:
+    return float(np.median([_own(each) for each in layers])) if layers else 0.0
 
 
 def _own(each: LayerDifference) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from gapshift.domains.base import Dataset
 from gapshift.domains.services import Rows
 from gapshift.envs.cells import Cell, TaskItems, sample_of
 from gapshift.envs.control import windows_seen_by
+from gapshift.envs.effects import require_fit
 from gapshift.envs.layers.causes import Inputs
 from gapshift.envs.layers.compare import Side
 from gapshift.envs.prepare import Preparer
 from gapshift.envs.resolve import reference_deployment, resolve
 from gapshift.envs.runner import library_versions
+from gapshift.envs.runtimes.base import interface_of
 from gapshift.envs.variants import Variants
 from gapshift.errors import EvaluationError
 from gapshift.export.stamp import read_contract, read_stamp
@@ -38,6 +41,11 @@ from gapshift.workspace import Workspace
 
 WINDOWS = 512
 """A controller's inputs along the reference's trajectories."""
+
+_MADE = (
+    "the run held no file of this cell that these library versions made, so it was converted again: a fault of the "
+    "file that its records come from is not in it"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +102,7 @@ class Sites:
     def __exit__(self, *error: Any) -> None:
         self._inputs.clear()
         self._stack.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def site(self, bundle: Bundle, environment: Environment, against: Path | None = None) -> Site:
         """A bundle's cell. ``against`` is a model file that takes the reference's place, with its own contract where
@@ -104,10 +113,10 @@ class Sites:
         contract = bundle.contract if against is None else _contract_of(against, bundle)
         deployment = resolve(bundle.contract, environment)
         cell = Cell(bundle, environment, deployment, "", self._tasks[bundle.task])
-        file = self._file(cell)
+        file, made_again = self._file(cell)
         inputs = self._inputs_of(bundle, contract)
         source = self._variants.source(bundle) if against is None else against
-        mine, theirs, places = self._both(cell, contract, inputs, source)
+        mine, theirs, places = self._both(cell, contract, inputs, (source, file))
         runtime = reference_deployment(contract).runtime
         return Site(
             cell=cell,
@@ -117,7 +126,7 @@ class Sites:
             levels=_levels(cell, inputs.dataset, places),
             places=places,
             inputs=inputs,
-            notes=_left_out(deployment, contract.preprocessing),
+            notes=(*((_MADE,) if made_again else ()), *_left_out(deployment, contract.preprocessing)),
         )
 
     def source(self, bundle: Bundle) -> Path:
@@ -132,8 +141,10 @@ class Sites:
         """The sample's inputs by the bundle's own contract."""
         return self._inputs_of(bundle, bundle.contract)
 
-    def _file(self, cell: Cell) -> Path:
-        return self._variants.existing(cell) or self._variants.file(cell, self._quantisers(cell))
+    def _file(self, cell: Cell) -> tuple[Path, bool]:
+        """The cell's file, and whether it had to be made now."""
+        there = self._variants.existing(cell)
+        return (there, False) if there else (self._variants.file(cell, self._quantisers(cell)), True)
 
     def _quantisers(self, cell: Cell) -> Any:
         how, other = cell.bundle.contract.preprocessing, cell.task.calibration
@@ -151,16 +162,17 @@ class Sites:
         return self._inputs[key]
 
     def _both(
-        self, cell: Cell, contract: Contract, inputs: Inputs, source: Path
+        self, cell: Cell, contract: Contract, inputs: Inputs, files: tuple[Path, Path]
     ) -> tuple[Rows, Rows, NDArray[np.intp]]:
         """Both sides' inputs, and the rows of ``inputs`` that they are of; -1 for a controller's moments."""
         own, deployed = contract.preprocessing, cell.deployment.preprocessing
         if isinstance(own, ControlPreprocessing) and isinstance(deployed, ControlPreprocessing):
-            mine, theirs = windows_seen_by([own, deployed], inputs.dataset, source, contract, WINDOWS)
+            mine, theirs = windows_seen_by([own, deployed], inputs.dataset, files[0], contract, WINDOWS)
             return mine, theirs, np.full(len(mine), -1, dtype=np.intp)
         one, other = inputs.prepared(own), inputs.prepared(deployed, cell.deployment.shift)
         if one is None or other is None:  # no controller's contract is another domain's
             raise EvaluationError(f"{cell.bundle.name} has nothing prepared; only images, texts and sounds have.")
+        require_fit(cell, other, interface_of(files[1], cell.bundle.contract))
         places = np.flatnonzero(one.readable & other.readable)
         if not len(places):
             raise EvaluationError("Not one item can be read on both sides, so there is nothing to compare.")

@@ -101,6 +101,7 @@ def _leaving(found: Leaving | None) -> Json | None:
         "given": found.given,
         "first": found.first.layer.tensor if found.first else None,
         "blamed": found.blamed.layer.tensor if found.blamed else None,
+        "also": [each.layer.tensor for each in found.also],
         "typical": number(found.typical),
         "weights": [_weight(each) for each in found.weights],
         "scale": _scale(found.scale) if found.scale else None,
@@ -115,6 +116,8 @@ def _weight(each: WeightDifference) -> Json:
         "size": each.size,
         "shape": list(each.shape),
         "block": [list(ends) for ends in each.block],
+        "factor": number(each.factor),
+        "beside": number(each.beside),
     }
 
 

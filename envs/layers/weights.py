@@ -21,7 +21,8 @@ _OUTLIER = 8
 @dataclass(frozen=True)
 class WeightDifference:
     """``error`` is ‖a − b‖ / ‖a‖. ``outliers`` of ``size`` values differ by more than rounding; they lie within
-    ``block``, first and last index on each axis."""
+    ``block``, first and last index on each axis. ``factor``: what the reference's weight, multiplied by it, comes
+    nearest by, and ``beside`` the error that is left then."""
 
     name: str
     error: float
@@ -29,6 +30,8 @@ class WeightDifference:
     size: int
     shape: tuple[int, ...]
     block: tuple[tuple[int, int], ...]
+    factor: float
+    beside: float
 
 
 def weights_of(layer: Layer, model: OpenModel, matched: Collection[str]) -> tuple[str, ...]:
@@ -104,4 +107,6 @@ def _difference(name: str, a: NDArray[np.float64], b: NDArray[np.float64]) -> We
     places = np.nonzero(np.atleast_1d(apart > rounding))
     block = tuple((int(axis.min()), int(axis.max())) for axis in places) if len(places[0]) else ()
     error = float(np.sqrt((apart**2).sum())) / norm if norm else float("inf")
-    return WeightDifference(name, error, len(places[0]), a.size, a.shape, block)
+    factor = float((a * b).sum()) / norm**2 if norm else 1.0
+    beside = float(np.sqrt(((b - factor * a) ** 2).sum())) / norm if norm else float("inf")
+    return WeightDifference(name, error, len(places[0]), a.size, a.shape, block, factor, beside)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from markupsafe import Markup
 
 from gapshift.reports.layer_words import error_words, node_words, passes_words, percent, size, weight_words
 from gapshift.reports.renderers import page
 from gapshift.reports.renderers.html import HERE, environment_of
+from gapshift.reports.renderers.layer_chart import Point, error_chart
 from gapshift.reports.renderers.markdown import ROWS_SHOWN, escape
-from gapshift.reports.renderers.tables import Cell, Chapter, Part, Table, plain, prose
+from gapshift.reports.renderers.tables import Cell, Chapter, Figure, Part, Table, plain, prose
 from gapshift.reports.renderers.view import Json, mapping, number, rows, sentence
+from gapshift.schema import REFERENCE
 
 TITLE = "Where it breaks"
 _LINES = 12
+_SHOWN = 40
+"""Tensors up to which their table stands open."""
 
 
 def render_layers(summary: Json) -> dict[str, str]:
@@ -46,7 +50,8 @@ def lead(summary: Json) -> str:
         return "No cell of this run drifts: every prediction is the reference's."
     items = summary.get("items")
     on = f"at most {items:,} items, balanced over levels" if isinstance(items, int) else "all judged items"
-    return f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'}, compared with the reference on {on}."
+    with_what = summary.get("against") or "the reference"
+    return f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'}, compared with {with_what} on {on}."
 
 
 def findings(summary: Json) -> list[str]:
@@ -103,7 +108,8 @@ def _chapter(place: int, entry: Json) -> Chapter:
 
 
 def _parts(entry: Json) -> Iterator[Part]:
-    yield Part("", sentence(entry.get("finding")), (_facts(entry),), notes=_cell_notes(entry))
+    facts = _facts(entry)
+    yield Part("", sentence(entry.get("finding")), (facts,) if facts.rows else (), notes=_cell_notes(entry))
     if entry.get("answers"):
         yield _answers(mapping(entry["answers"]))
     if rows(entry, "causes"):
@@ -113,7 +119,12 @@ def _parts(entry: Json) -> Iterator[Part]:
             (_causes(rows(entry, "causes")),),
         )
     if rows(entry, "layers"):
-        yield Part("Layer by layer", "In the order in which they run.", (_layers(entry),), notes=_unmatched(entry))
+        yield Part(
+            "Layer by layer",
+            "Every tensor that both files have, in the order in which they run.",
+            (_layers(entry), *_unmatched(entry)),
+            (Figure("Errors along the layers", error_chart(_points(entry), "Errors along the layers")),),
+        )
     weights = rows(mapping(entry.get("leaving")), "weights")
     if weights:
         yield Part("Weights of the blamed layer", "Against the reference's.", (_weights(weights),))
@@ -124,15 +135,16 @@ def _parts(entry: Json) -> Iterator[Part]:
 
 def _facts(entry: Json) -> Table:
     drift, outputs = mapping(entry.get("drift")), mapping(entry.get("outputs"))
+    is_reference = entry.get("environment") == REFERENCE
     made = [
         ("deviations", ", ".join(f"{key} = {value}" for key, value in mapping(entry.get("deviations")).items())),
-        ("predictions changed in its records", _changed(drift)),
+        ("predictions that differ from training's" if is_reference else "predictions changed", _changed(drift)),
         ("items compared here", entry.get("items")),
         ("inputs differ by", _error(mapping(entry.get("given")))),
         ("outputs differ by", _error(outputs)),
         ("items with another highest score", percent(number(outputs.get("changed_answers"))) if outputs else None),
     ]
-    return Table("What", ("", "value"), tuple((Cell(name), plain(value)) for name, value in made if value))
+    return Table("In figures", ("what", "value"), tuple((Cell(name), plain(value)) for name, value in made if value))
 
 
 def _changed(drift: Json) -> str | None:
@@ -161,10 +173,12 @@ def _cell_notes(entry: Json) -> tuple[str, ...]:
 
 
 def _layers(entry: Json) -> Table:
-    blamed, first = (mapping(entry.get("leaving")).get(key) for key in ("blamed", "first"))
+    leaving = mapping(entry.get("leaving"))
+    blamed, first, also = leaving.get("blamed"), leaving.get("first"), leaving.get("also") or ()
     made = tuple(
         (
-            Cell(node_words(layer), _here(layer), css="b" if layer.get("tensor") == blamed else ""),
+            Cell(node_words(layer), _here(layer)),
+            plain(_mark(layer, blamed, first, also)),
             Cell(error_words(layer)),
             Cell(size(number(layer.get("inputs")))),
             Cell("–" if layer.get("own") is None and layer.get("own_finite") else size(number(layer.get("own")))),
@@ -173,12 +187,12 @@ def _layers(entry: Json) -> Table:
             Cell("–" if layer.get("cosine") is None else f"{layer['cosine']:.4f}"),
             Cell(percent(number(layer.get("changed")))),
             *(_level(layer, level) for level in ("1", "5")),
-            plain(_mark(layer, blamed, first)),
         )
         for layer in rows(entry, "layers")
     )
     heads = (
         "layer",
+        "finding",
         "error",
         "inputs to it",
         "on its own",
@@ -188,9 +202,23 @@ def _layers(entry: Json) -> Table:
         "items changed",
         "level 1",
         "level 5",
-        "",
     )
-    return Table("Normalised error of each tensor", heads, made)
+    fold = f"{len(made)} tensors" if len(made) > _SHOWN else ""
+    return Table("Normalised error of each tensor", heads, made, fold=fold)
+
+
+def _points(entry: Json) -> list[Point]:
+    blamed = mapping(entry.get("leaving")).get("blamed")
+    return [
+        Point(
+            node_words(layer),
+            number(layer.get("error")),
+            number(layer.get("own")),
+            number(layer.get("floor")),
+            layer.get("tensor") == blamed,
+        )
+        for layer in rows(entry, "layers")
+    ]
 
 
 def _here(layer: Json) -> str:
@@ -200,9 +228,9 @@ def _here(layer: Json) -> str:
     return str(layer.get("tensor")) if same else f"{layer.get('tensor')}, by {layer.get('operator')}"
 
 
-def _mark(layer: Json, blamed: object, first: object) -> str:
+def _mark(layer: Json, blamed: object, first: object, also: Collection[object]) -> str:
     marks = [word for word, tensor in (("blamed", blamed), ("first to leave", first)) if layer.get("tensor") == tensor]
-    return ", ".join(marks)
+    return ", ".join([*marks, *(["stands out"] if layer.get("tensor") in also else [])])
 
 
 def _level(layer: Json, level: str) -> Cell:
@@ -210,14 +238,13 @@ def _level(layer: Json, level: str) -> Cell:
     return Cell(size(number(levels[level])) if level in levels else "–")
 
 
-def _unmatched(entry: Json) -> tuple[str, ...]:
+def _unmatched(entry: Json) -> Iterator[Table]:
     """Tensors without a counterpart, each named."""
-    found = []
-    for key, whose in (("unmatched_reference", "the reference's"), ("unmatched", "the cell's")):
-        names = [str(row.get("tensor")) for row in rows(entry, key)]
-        if names:
-            found.append(f"{len(names)} of {whose} tensors have no counterpart by name: {', '.join(names)}.")
-    return tuple(found)
+    for key, whose in (("unmatched_reference", "the reference"), ("unmatched", "the cell")):
+        made = tuple((Cell(str(row.get("tensor"))), plain(row.get("operator"))) for row in rows(entry, key))
+        if made:
+            said = f"{len(made)} tensors of {whose} without a counterpart by name"
+            yield Table(said, ("tensor", "operator"), made, fold=said)
 
 
 def _causes(found: Sequence[Json]) -> Table:

@@ -23,15 +23,16 @@ from gapshift.schema import (
 )
 
 Tensor = NDArray[Any]
-_KNOWN_STATISTICS = {
-    "CIFAR-10's": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "CIFAR-100's": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "CLIP's": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-    "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "MNIST's": ((0.1307,), (0.3081,)),
-    "SVHN's": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+_KNOWN_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "0.5": ((0.5,), (0.5,)),
+    "CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "CIFAR-100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "CLIP": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "MNIST": ((0.1307,), (0.3081,)),
+    "SVHN": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
 }
-"""Published means and deviations of pixels in 0-1, which templates carry from model to model."""
+"""Published means and deviations of pixels in 0-1, which templates carry from model to model; 0.5 makes -1 to 1."""
 _TURNS = {"rotation-90": 1, "rotation-180": 2, "rotation-270": 3}
 
 
@@ -84,6 +85,13 @@ class _Image:
         """Pixels times the contract's scale: without mean and deviation."""
         back: Tensor = x.astype(np.float32) * self.channels(self.contract.std) + self.channels(self.contract.mean)
         return back
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """The contract's mean and deviation applied."""
+        made: Tensor = (pixels.astype(np.float32) - self.channels(self.contract.mean)) / self.channels(
+            self.contract.std
+        )
+        return made
 
     def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
         """Other statistics in the contract's place."""
@@ -155,14 +163,15 @@ def _undone(planar: bool) -> Callable[[Tensor], Tensor]:
 
 def _scaled(image: _Image) -> Iterator[Mistake]:
     contract = image.contract
-    again = image.with_statistics(contract.mean, contract.std)
     for name, words, factor in (
         ("scale-times-255", "pixels 255 times too large (0-255 for 0-1)", 255.0),
         ("scale-by-255", "pixels 255 times too small (divided by 255 once more)", 1 / 255),
     ):
         yield Mistake(name, words, _times(image, factor))
     if any(contract.mean) or set(contract.std) != {1.0}:
-        yield Mistake("statistics-twice", "mean and deviation applied twice", lambda x: again(image_like(image, x)))
+        yield Mistake(
+            "statistics-twice", "mean and deviation applied twice", lambda x: image.normalised(x).astype(x.dtype)
+        )
         yield Mistake("no-statistics", "mean and deviation not applied", image.on_pixels(lambda p: p))
         yield Mistake("no-mean", "the mean not subtracted", image.with_statistics((0.0,), contract.std))
         yield Mistake("no-deviation", "not divided by the deviation", image.with_statistics(contract.mean, (1.0,)))
@@ -184,32 +193,24 @@ def _scaled(image: _Image) -> Iterator[Mistake]:
         )
 
 
-def image_like(image: _Image, x: Tensor) -> Tensor:
-    """Inputs taken for pixels: what applying the statistics once more begins with."""
-    return (x.astype(np.float32) - image.channels(image.contract.mean)) / image.channels(image.contract.std)
-
-
 def _times(image: _Image, factor: float) -> Callable[[Tensor], Tensor]:
-    again = image.contract
-    return image.on_pixels(lambda p: (p * np.float32(factor) - image.channels(again.mean)) / image.channels(again.std))
+    return image.on_pixels(lambda pixels: image.normalised(pixels * np.float32(factor)))
 
 
 def _other_statistics(image: _Image, sample: Tensor | None) -> Iterator[Mistake]:
-    """Published sets, the symmetric ones, and the data's own."""
+    """Published sets, and the data's own."""
     contract = image.contract
     unit = contract.scale * 255  # statistics are of pixels in 0-1
-    sets = {name: each for name, each in _KNOWN_STATISTICS.items() if len(each[0]) in (1, contract.channels)}
-    sets["-1 to 1's"] = (0.5,), (0.5,)
-    for name, (mean, std) in sets.items():
-        key = "statistics-" + name.removesuffix("'s").lower().replace(" ", "-")
-        yield Mistake(
-            key,
-            f"{name} mean and deviation",
-            image.with_statistics(tuple(m * unit for m in mean), tuple(s * unit for s in std)),
-        )
+    for name, (mean, std) in _KNOWN_STATISTICS.items():
+        if len(mean) in (1, contract.channels):
+            yield Mistake(
+                f"{name.lower()}-statistics",
+                f"mean and deviation of {name}",
+                image.with_statistics(tuple(m * unit for m in mean), tuple(s * unit for s in std)),
+            )
     if sample is not None and len(sample):
         mean, std = _own_statistics(image, sample)
-        yield Mistake("statistics-of-the-data", "the data's own mean and deviation", image.with_statistics(mean, std))
+        yield Mistake("data-statistics", "mean and deviation of the data itself", image.with_statistics(mean, std))
 
 
 def _own_statistics(image: _Image, sample: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -261,8 +262,8 @@ def _of_sounds(sample: Tensor | None) -> Iterator[Mistake]:
     if sample is not None and len(sample):
         mean, std = float(sample.mean()), max(float(sample.std()), 1e-6)
         yield Mistake(
-            "statistics-of-the-data",
-            "the data's own mean and deviation",
+            "data-statistics",
+            "mean and deviation of the data itself",
             lambda x: ((x - np.float32(mean)) / np.float32(std)).astype(x.dtype),
         )
 

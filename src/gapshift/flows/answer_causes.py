@@ -49,6 +49,7 @@ def _of_run(other: Workspace, bundle: Bundle, dataset: Dataset) -> Trusted:
     plan = other.read_plan()
     same = [each for each in plan.bundles if each.name == bundle.name]
     same = same or [each for each in plan.bundles if each.task == bundle.task]
+    same = same or (list(plan.bundles) if len(plan.bundles) == 1 else [])
     if len(same) != 1:
         raise WorkspaceError(
             f"{other.root} has {len(same)} models of the task {bundle.task!r} and none called {bundle.name!r}, so it "
