@@ -36,6 +36,7 @@ from gapshift.reports.study.claims import CLAIMS
 from gapshift.schema import (
     CORRUPTIONS,
     PREPROCESSING,
+    REFERENCE,
     YUV,
     Contract,
     DataSource,
@@ -122,7 +123,7 @@ def test_source_files_that_are_named_exist(page: Path) -> None:
 def test_environments_that_commands_name_exist(page: Path) -> None:
     own = {name for block in _blocks(page, "toml") for name in re.findall(r"^\[([\w-]+)\]", block, flags=re.MULTILINE)}
     text = "\n".join(_blocks(page, "console"))
-    assert set(re.findall(r"--environment ([\w.-]+)", text)) <= {*catalog.catalog(), *own}
+    assert set(re.findall(r"--environment ([\w.-]+)", text)) <= {*catalog.catalog(), *own, REFERENCE}
 
 
 def test_published_names_are_documented() -> None:
