@@ -161,6 +161,13 @@ def test_interactions_leave_out_what_fails_alone() -> None:
     assert not any("c" in each or each.get("a") == 3 for each in fake.asked if len(each) > 1)
 
 
+def test_a_part_of_what_interactions_leave_is_composed() -> None:
+    fake = Fake(lambda _: False)
+    assert fake.search(examples=26).run(0, interactions=True) is None
+    assert [len(each) for each in fake.asked[:18]] == [1] * 18
+    assert len(fake.asked) == 26 - 8 // KEPT
+
+
 def test_interactions_need_examples_and_something_to_compose() -> None:
     with pytest.raises(SettingsError, match=r"18 deviations, which --interactions runs alone first, and only 20 "):
         Fake(lambda _: False).search(examples=20).run(0, interactions=True)

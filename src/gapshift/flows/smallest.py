@@ -64,6 +64,7 @@ class Search:
         self.alone: list[JudgedCell] = []
         self._resolve, self._judge = resolve, judge
         self._examples, self._subsample = examples, subsample
+        self._kept = 0
 
     def run(self, seed: int, interactions: bool = False) -> Smallest | None:
         """The smallest failing member that was found; None where no member failed.
@@ -73,6 +74,7 @@ class Search:
         """
         if interactions:
             self._leave_out_what_fails_alone()
+        self._kept = self._left // KEPT
         try:
             self._find(seed)
         except _Stopped as stopped:
@@ -124,10 +126,9 @@ class Search:
 
     def _drawn(self, environment: Environment) -> bool:
         """Whether a drawn member fails; one that cannot be is rejected."""
-        kept = 0 if self.failing() else self._examples // KEPT
-        if self._is_new(environment) and self._left <= kept:
-            raise _Stopped
         try:
+            if self._is_new(environment) and self._left <= (0 if self.failing() else self._kept):
+                raise _Stopped
             cell = self._ask(environment)
         except Exception as error:
             raise _Stopped from error
