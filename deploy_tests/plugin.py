@@ -7,7 +7,7 @@ session that asks for nothing of gapshift's gets nothing.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +42,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> None:
-    """Short forms for ``--pyargs gapshift.deploy_tests``, whose conftest.py is found too late for options."""
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> Iterator[None]:
+    """Short forms for ``--pyargs gapshift.deploy_tests``, whose conftest.py is found too late for options.
+
+    After the user's own conftest.py, whose ``--model`` stays its own.
+    """
+    yield
     known = early_config.known_args_namespace
     if known.pyargs and any(is_suite(str(name)) for name in known.file_or_dir):
         add_short_forms(parser)

@@ -122,6 +122,16 @@ def test_a_run_that_nobody_configured_is_an_error_that_says_how(inside: Run, tmp
         )
 
 
+def test_an_option_of_the_users_own_stays_their_own(inside: Run, model: tuple[str, ...], tmp_path: Path) -> None:
+    _write(tmp_path, "def pytest_addoption(parser):\n    parser.addoption('--model', default='mine')\n", "conftest.py")
+    suite = ("--pyargs", "gapshift.deploy_tests.test_deployment", "--environment", "onnxruntime-one-thread")
+    done = inside(*suite, *model, "--model", "theirs", "--collect-only", "-q")
+    assert done.code == 0, done.out
+    assert "test_level[onnxruntime-one-thread-level5]" in done.out
+    done = inside(*suite, "--model", "theirs", "--data", "digits")
+    assert "Only data was given" in done.out
+
+
 def test_a_session_without_gapshift_gets_nothing_and_loads_nothing(outside: Run, tmp_path: Path) -> None:
     _write(tmp_path, PLAIN)
     loaded = f"{set(HEAVY)!r} & set(sys.modules)"
