@@ -25,7 +25,7 @@ class Baseline:
         """What this machine differs in from the baseline's, in words; empty where it is alike."""
         summary = self.run.summary
         found = [cell.get("execution") for cell in summary["cells"]]
-        found += [bundle["reference"].get("execution") for bundle in summary["bundles"]]
+        found += [(bundle.get("reference") or {}).get("execution") for bundle in summary["bundles"]]
         return differences(execution for execution in found if execution)
 
     def cell(self, now: GapshiftCell) -> GapshiftCell | str:
@@ -35,7 +35,7 @@ class Baseline:
             return f"the baseline has no bundle {now.bundle}; it has {', '.join(self.run.bundles)}"
         for cell in self.run.summary["cells"]:
             if (cell["bundle"], cell["environment"]) == (bundle, now.environment):
-                if cell["deviations"] != dict(now.deviations):
+                if cell.get("deviations") != dict(now.deviations):
                     return "the baseline has an environment of this name with other deviations"
                 return GapshiftCell(cell, self.run)
         return "not in the baseline"
@@ -98,10 +98,8 @@ def _name(cell: GapshiftCell) -> str:
 
 
 def _drop(cell: GapshiftCell, level: int) -> str:
-    """
-    A drop in pp with its floor's asterisk, as the table of the summary has it; ``-`` where there is none.
-    """
+    """A drop in pp with its floor's asterisk, as the summary's table has it; ``-`` where there is none."""
     found = cell.level(level)
     if found.drop_pp is None:
         return "-"
-    return f"{found.drop_pp['estimate'] + 0.0:.1f}" + "*" * found.at_floor
+    return f"{round(found.drop_pp['estimate'], 1) + 0.0:.1f}" + "*" * found.at_floor  # + 0.0: no minus before a zero
