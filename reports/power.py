@@ -21,7 +21,7 @@ from gapshift.reports.cells import Json
 from gapshift.reports.counts import Counts
 from gapshift.reports.false_alarms import Redrawn, of_band, rate
 from gapshift.reports.floor import at_floor
-from gapshift.reports.gate import Band, Rule, least_items
+from gapshift.reports.gate import Band, Rule
 from gapshift.reports.load import ALL_LEVELS
 from gapshift.reports.planned import MeasuredCell, MeasuredRun
 from gapshift.reports.redrawn_gate import PASS
@@ -31,6 +31,7 @@ from gapshift.reports.statistics import (
     detectable_drop,
     fail_probability,
     items_for,
+    items_for_zero,
     margin_for_zero,
     pass_probability,
 )
@@ -73,8 +74,15 @@ class GatedLevel:
         return self.clusters and self.clusters.grown(n / self.of)
 
     def least(self, rule: Rule) -> int:
-        """The fewest pairs that pass where nothing changes."""
-        return least_items(self.clustering(self.n), rule)
+        """The fewest pairs, in groups like these and as many more of them, that pass where nothing changes."""
+        if self.clusters is None:
+            return items_for_zero(rule.margin, rule.level)
+        found = items_for(lambda n: self.unchanged_passes(n, rule), 0.5, rule.margin, ITEM_LIMIT)
+        return ITEM_LIMIT if found is None else found
+
+    def unchanged_passes(self, n: int, rule: Rule) -> float:
+        """Whether n pairs pass where nothing changes: 1 or 0."""
+        return pass_probability(n, 0.0, rule.margin, 0.0, rule.level, self.clustering(n))
 
     def least_margin(self, level: float) -> float:
         """The margin (a share) up to which these pairs certify nothing."""
@@ -115,6 +123,11 @@ class Level:
     def most(self) -> GatedLevel:
         """The cell that changes most, rather one that may change; needs one."""
         return max(self.cells, key=lambda cell: (cell.churn, not cell.equivalent))
+
+    def shortest(self, rule: Rule) -> GatedLevel | None:
+        """The cell that lacks most of the pairs which it takes to pass where nothing changes; None where none does."""
+        short = [cell for cell in self.cells if cell.n < cell.least(rule)]
+        return max(short, key=lambda cell: cell.least(rule) - cell.n, default=None)
 
     def passes(self, margin: float, level: float, n: int | None = None) -> float:
         """P(all cells pass) with nothing wrong, changes in one cell being unrelated to those in another."""
@@ -199,26 +212,33 @@ def _plan(levels: Sequence[Level], question: Question, passes: Mapping[str, floa
 def refusal(levels: Iterable[Level], rule: Rule) -> str:
     """Why these items cannot certify the margin even where no answer changes, and what can; empty where they can."""
     planned = list(levels)
-    short = [level for level in planned if any(cell.n < cell.least(rule) for cell in level.cells)]
+    short = [(level, cell) for level in planned if (cell := level.shortest(rule)) is not None]
     if not short:
         return ""
-    cells = [cell for level in short for cell in level.cells]
-    least, n = max(cell.least(rule) for cell in cells), min(cell.n for cell in cells)
-    alike = len({level.n for level in short}) == 1 and len(short) == len(planned)
-    sizes = f"{n} a level" if alike else _named(short)
-    grouped = " in groups like these" if any(cell.clusters for cell in cells) else ""
+    alike = len({(cell.n, cell.least(rule)) for _, cell in short}) == 1 and len(short) == len(planned)
+    _, first = short[0]
+    takes = f"{first.least(rule)}{_grouped(first)}, and there are {first.n} a level" if alike else _named(short, rule)
+    wider = max(cell.least_margin(rule.level) for _, cell in short)
     return (
         f"A margin of {100 * rule.margin:g} pp cannot be certified with so few items: even where no answer changes it "
-        f"takes {least}{grouped}, and there are {sizes}. Plan {least} or more, or a margin above "
-        f"{math.ceil(1e4 * max(cell.least_margin(rule.level) for cell in cells)) / 100:g} pp."
+        f"takes {takes}. Plan {f'{first.least(rule)} or more' if alike else 'so many'}, or a margin above "
+        f"{math.ceil(1e4 * wider) / 100:g} pp."
     )
 
 
-def _named(levels: Sequence[Level]) -> str:
-    """The smallest levels by name, such as ``57 at level 1 of digits``."""
-    order = sorted(levels, key=lambda level: level.n or 0)
-    words = [f"{level.n} at {level_words(level.band)}" + (f" of {level.task}" * bool(level.task)) for level in order]
-    return ", ".join(words[:3]) + (f" and fewer than that at {len(words) - 3} more" * (len(words) > 3))
+def _grouped(cell: GatedLevel) -> str:
+    return " in groups like these" if cell.clusters else ""
+
+
+def _named(short: Sequence[tuple[Level, GatedLevel]], rule: Rule) -> str:
+    """The levels that lack most items by name, such as ``189 at level 1 of digits (there are 57)``."""
+    order = sorted(short, key=lambda each: each[1].n - each[1].least(rule))
+    words = [
+        f"{cell.least(rule)}{_grouped(cell)} at {level_words(level.band)}"
+        f"{f' of {level.task}' * bool(level.task)} (there are {cell.n})"
+        for level, cell in order
+    ]
+    return ", ".join(words[:3]) + (f", and there are too few at {len(words) - 3} more" * (len(words) > 3))
 
 
 # ------------------------------------------------------------------------- without a run

@@ -240,14 +240,14 @@ def test_a_level_without_items_never_passes(make_builder: Make) -> None:
     summary, _ = builder.judged(builder.answers())
     assert summary["false_alarms"]["no_drop"] == {"PASS": 0, "NO DATA": 1, "INCONCLUSIVE": 0, "ERROR": 0, "FAIL": 0}
     assert summary["power"]["pass"]["estimate"] == 0.0
-    assert "there are 0 at level 3 of task" in summary["power"]["refused"]
+    assert "it takes 189 at level 3 of task (there are 0). Plan so many" in summary["power"]["refused"]
 
 
 def test_the_levels_that_are_too_small_are_named(make_builder: Make) -> None:
     builder = make_builder()
     builder.per_level[2] = 150
     summary, _ = builder.judged(builder.answers())
-    assert "there are 150 at level 2 of task." in summary["power"]["refused"]
+    assert "it takes 189 at level 2 of task (there are 150). Plan so many" in summary["power"]["refused"]
 
 
 def test_an_equivalent_that_changes_predictions_has_no_number_of_items(make_builder: Make) -> None:

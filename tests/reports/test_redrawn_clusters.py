@@ -130,10 +130,10 @@ def test_items_in_groups_that_are_too_few_are_refused_with_the_number_that_would
     builder.group = lambda item: f"speaker-{int(item.rsplit('-', 1)[1]) % 50}"
     run = run_of(builder, int8=builder.answers())
     plan = plan_json(run, run.rule)["power"]
-    assert "takes 229 in groups like these, and there are 200 a level. Plan 229 or more" in plan["refused"]
-    more = plan_json(run, run.rule, items=[229] * 5)["power"]
+    assert "takes 227 in groups like these, and there are 200 a level. Plan 227 or more" in plan["refused"]
+    more = plan_json(run, run.rule, items=[227] * 5)["power"]
     assert (more["refused"], more["pass"]["estimate"]) == ("", 1.0)
-    assert plan_json(run, run.rule, items=[225] * 5)["power"]["pass"]["estimate"] == 0.0
+    assert plan_json(run, run.rule, items=[226] * 5)["power"]["pass"]["estimate"] == 0.0
 
 
 def test_data_drawn_by_groups_passes_as_often_as_planned() -> None:
