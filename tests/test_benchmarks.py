@@ -53,6 +53,20 @@ def judging() -> Iterator[ModuleType]:
     sys.modules.pop("judging_families", None)
 
 
+@pytest.fixture(scope="module")
+def sequential() -> Iterator[ModuleType]:
+    yield from _loaded("sequential")
+
+
+def test_what_sequential_reading_takes_is_measured(
+    sequential: ModuleType, tiny_study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sequential.main(["--runs", "2", "--items", "300", "--run", str(tiny_study), "--environment", "int8-dynamic"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9
+    assert lines[-1].startswith("margin 2 pp, drop 10 pp: ")
+
+
 def test_every_promise_is_measured(judging: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     judging.main(["--runs", "2", "--json"])
     *table, last = capsys.readouterr().out.splitlines()
