@@ -10,7 +10,7 @@ to the drop, and their intervals come from the items. Nothing here runs a model.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,101 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapshift.reports.attribution_words import attributed
-from gapshift.reports.cells import LEVEL_KEYS, Json, interval_json
+from gapshift.reports.cells import LEVEL_KEYS, Json, count_strata, interval_json
+from gapshift.reports.combinations import Combination, Player, in_place, united, unusable
+from gapshift.reports.counts import Counts
+from gapshift.reports.floor import at_floor
+from gapshift.reports.gate import Rule
 from gapshift.reports.load import Pairs, strata
-from gapshift.reports.planned import MeasuredCell, MeasuredRun
+from gapshift.reports.planned import MeasuredCell
 from gapshift.reports.statistics import MOST_PLAYERS, clusters_of, mean_difference, shapley_values
-from gapshift.reports.verdicts import JudgedCell, gated_p, judge_beside
+from gapshift.reports.verdicts import JudgedCell
 from gapshift.schema import Environment
 
 MEAN = "mean"
 """The key of the mean over the five levels, each counting alike."""
 KEYS = (*LEVEL_KEYS, MEAN)
-
-Combination = frozenset[str]
-"""The dotted keys of a part of an environment's deviations."""
-
-
-@dataclass(frozen=True, eq=False)
-class Player:
-    """What a share goes to: a deviation, or several that cannot stand alone; then ``why`` says what is refused."""
-
-    deviations: Mapping[str, Any]
-    why: str = ""
-
-    @cached_property
-    def keys(self) -> Combination:
-        return frozenset(self.deviations)
-
-    @cached_property
-    def name(self) -> str:
-        """Its deviations in words."""
-        return " with ".join(deviation_words(key, value) for key, value in self.deviations.items())
-
-
-def deviation_words(key: str, value: Any) -> str:
-    """One deviation, its key without the word that most of them begin with.
-
-    >>> deviation_words("preprocessing.resize.antialias", False), deviation_words("runtime.batch_size", 1)
-    ('resize.antialias = false', 'runtime.batch_size = 1')
-    """
-    said = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"{key.removeprefix('preprocessing.')} = {said}"
-
-
-def united(players: Collection[Player]) -> Combination:
-    """The keys of several players."""
-    return frozenset().union(*(player.keys for player in players))
-
-
-class Gate:
-    """A run's own gate, for an environment with a part of its deviations alone.
-
-    A combination takes the place of the environment's cell of the same model: margin, alpha, bands and the Holm
-    family are the run's as planned. Where the environment is not gated there, its levels join the family for their own
-    sake, as those of every cell that is not.
-    """
-
-    def __init__(self, run: MeasuredRun, environment: str) -> None:
-        self._environment = environment
-        self._own = {cell.bundle.name: cell for cell in run.cells if cell.environment.name == environment}
-        self._family = sum(len(cell.bands) for cell in run.cells if cell.gated)
-        self._p = gated_p(run.cells, run.rule)
-        self._rule = run.rule
-
-    def judged(self, cell: MeasuredCell) -> JudgedCell:
-        """The cell of a combination with the verdict that the environment would get, were it no more than that."""
-        bundle, own = cell.bundle.name, self._own.get(cell.bundle.name)
-        others = {test: p for test, p in self._p.items() if test[:2] != (bundle, self._environment)}
-        mine = replace(cell, named=bool(own and own.named), gated=bool(own and own.gated))
-        return judge_beside(mine, others, self._rule, self._family)
-
-
-def unusable(cell: MeasuredCell) -> tuple[str, str] | None:
-    """Status and reason of a combination whose answers cannot be compared; None where they can.
-
-    Numbers of another format than the one that was asked for count, as they do everywhere: they are what was executed.
-    """
-    if cell.info is not None and cell.info.status != "ok":
-        return cell.info.status, cell.info.reason or "no reason was recorded"
-    if cell.blocked is not None and (cell.pairs is None or cell.blocked.verdict != "NO DATA"):
-        return "error", cell.blocked.reason
-    return ("error", "it has no answers") if cell.pairs is None or not len(cell.pairs) else None
-
-
-def same_answers(one: MeasuredCell, other: MeasuredCell) -> bool:
-    """Whether two combinations gave every item the same answer with the same confidence."""
-    if one.pairs is None or other.pairs is None:
-        return False
-    a, b = (in_place(pairs) for pairs in (one.pairs, other.pairs))
-    alike = (np.array_equal(getattr(a, name), getattr(b, name)) for name in ("position", "prediction", "still_right"))
-    return all(alike) and np.array_equal(a.confidence, b.confidence, equal_nan=True)
-
-
-def in_place(pairs: Pairs) -> Pairs:
-    """The pairs in the order of the task's items: each combination answered them in its own."""
-    order = np.argsort(pairs.position, kind="stable")
-    return replace(pairs, **{field.name: getattr(pairs, field.name)[order] for field in fields(pairs)})
 
 
 @dataclass(frozen=True)
@@ -151,25 +70,37 @@ class Explained:
         return united(self.players)
 
 
-def attribution_json(environment: Environment, found: Sequence[Explained], level: str | None, shapley: bool) -> Json:
+def attribution_json(
+    environment: Environment, found: Sequence[Explained], rule: Rule, level: str | None, shapley: bool
+) -> Json:
     """The summary of an explanation: the environment, and one entry a model.
 
-    Shares are fractions of 0-1, keys that end in ``_pp`` percentage points; levels without items are null. ``level``
-    is the one that is spoken of (None: where the model loses most); without ``shapley`` there are no shares.
+    ``rule`` is the gate's; ``level`` the one that is spoken of (None: where the model loses most); without ``shapley``
+    there are no shares. Keys that end in ``_pp`` hold estimates with their intervals in percentage points, by level,
+    ``all`` items and the ``mean`` of the levels; null without items or where there is no value. An entry has
+
+    ``finding`` in sentences about ``level``, ``verdict`` (``verdict_gated``: it decides in the run), ``drop_pp``,
+    ``players`` [{name, deviations, why_together, alone and without {status, reason, verdict}, alone_pp, together_pp on
+    top of all others, interaction_pp, share_pp}], ``shares_missing`` (why there are none; empty where there are),
+    ``smallest`` {sets [{names, deviations}], method, judged, unresolved, reason}, ``combinations`` [{names,
+    environment, status, reason, verdict, drop_pp}], ``idle`` [{deviation, reason}], ``floor``, ``remarks``.
     """
     return {
         "environment": environment.name,
         "kind": environment.kind,
         "deviations": dict(environment.deviations),
-        "explained": [_Entry(environment, one, level, shapley).json() for one in found],
+        "explained": [_Entry(environment, one, rule, level, shapley).json() for one in found],
     }
 
 
 class _Entry:
     """One model's entry."""
 
-    def __init__(self, environment: Environment, found: Explained, level: str | None, shapley: bool) -> None:
-        self._environment, self._found, self._level, self._shapley = environment, found, level, shapley
+    def __init__(
+        self, environment: Environment, found: Explained, rule: Rule, level: str | None, shapley: bool
+    ) -> None:
+        self._environment, self._found, self._margin = environment, found, rule.margin
+        self._level, self._shapley = level, shapley
 
     def json(self) -> Json:
         found = self._found
@@ -205,14 +136,16 @@ class _Entry:
 
     def _measured(self, items: _Items) -> Json:
         found, whole = self._found, self._found.whole
-        cell, judged = found.cells[whole], found.verdicts[whole]
+        judged = found.verdicts[whole]
         drop = items.estimates(self._whole.lost)
-        level = self._level or _where_most(drop, {str(each) for each in cell.measurement["floor"]})
+        counts = count_strata(self._whole)
+        floor = [int(key) for key in LEVEL_KEYS[1:] if counts[key].n and at_floor(counts[key], self._margin)]
+        level = self._level or _where_most(drop, set(map(str, floor)))
         shares, undefined = self._shares()
         return {
             "n_by_level": items.counts(),
-            "reference_accuracy": cell.measurement["reference_accuracy"],
-            "floor": cell.measurement["floor"],
+            "reference_accuracy": {key: _accuracy(counts[key]) for key in LEVEL_KEYS},
+            "floor": floor,
             "verdict": judged.verdict,
             "verdict_gated": judged.measured.gated,
             "drop_pp": drop,
@@ -342,6 +275,10 @@ class _Items:
     def _mean(values: NDArray[Any], group: NDArray[np.intp] | None, largest: float) -> Json | None:
         clusters = None if group is None else clusters_of(group)
         return interval_json(mean_difference(values, clusters, largest=largest), 100) if len(values) else None
+
+
+def _accuracy(counts: Counts) -> float | None:
+    return counts.right / counts.n if counts.n else None
 
 
 def _where_most(drop: Mapping[str, Any], floor: Collection[str]) -> str:

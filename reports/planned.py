@@ -110,9 +110,10 @@ class MeasuredRun:
         return tuple(cell for bundle in self.bundles for cell in bundle.cells)
 
 
-def read_run(workspace: Workspace, plan: RunPlan | None = None) -> MeasuredRun:
+def read_run(workspace: Workspace, plan: RunPlan | None = None, *, counts_alone: bool = False) -> MeasuredRun:
     """Read the plan, the items and all planned cells; with ``plan``, a part of the run's own, that part alone.
 
+    ``counts_alone``: cells have what their verdicts need, and an empty ``measurement``, which is most of the work.
     Raises WorkspaceError when plan or items cannot be read, and UnknownNameError for a
     deployment that is not among the planned environments.
     """
@@ -126,7 +127,9 @@ def read_run(workspace: Workspace, plan: RunPlan | None = None) -> MeasuredRun:
     if plan.sequential:
         rule = replace(rule, errors=sequential_rule(rule, planned_tests(workspace, workspace.read_plan(), cards)))
     bundles = tuple(
-        _measure_bundle(workspace, plan, bundle, items_of(bundle.task), bands_of(cards, bundle.task), rule)
+        _measure_bundle(
+            workspace, plan, bundle, items_of(bundle.task), bands_of(cards, bundle.task), rule, counts_alone
+        )
         for bundle in plan.bundles
     )
     return MeasuredRun(plan, rule, cards, bundles)
@@ -147,11 +150,12 @@ def _measure_bundle(
     items: RatedItems,
     bands: tuple[Band, ...],
     rule: Rule,
+    counts_alone: bool,
 ) -> MeasuredBundle:
     reference_cell = planned_cell(workspace, plan, bundle, REFERENCE_ENVIRONMENT)
     reference = reference_of(reference_cell, items)
     cells = tuple(
-        _measure_cell(plan, bundle, environment, cell, reference_cell, reference, bands, rule)
+        _measure_cell(plan, bundle, environment, cell, reference_cell, reference, bands, rule, counts_alone)
         for environment, cell in _planned(workspace, plan, bundle)
     )
     return MeasuredBundle(bundle, items, reference_cell, reference, cells)
@@ -203,6 +207,7 @@ def _measure_cell(
     reference: Reference | str,
     bands: tuple[Band, ...],
     rule: Rule,
+    counts_alone: bool,
 ) -> MeasuredCell:
     named = environment.name in plan.deployments
     pairing = _pairing(reference, cell.info, cell.records, environment.subsample or plan.sequential)
@@ -214,7 +219,7 @@ def _measure_cell(
             pairing, readings = _read(pairing, reference, environment, bands, rule.errors, plan.seed)
             pairs = joined([reading.pairs for reading in readings.values()])
             measurement = measure_read(pairs, readings, rule)
-        else:
+        elif not counts_alone:
             measurement = measure(pairs, reference.items, rule, seed)
         counts = {band: count_levels(pairs, band) for band in bands}
     return MeasuredCell(

@@ -41,9 +41,9 @@ def reading_json(run: MeasuredRun) -> Json | None:
     }
 
 
-def whole_run(workspace: Workspace, plan: RunPlan | None = None) -> MeasuredRun:
+def whole_run(workspace: Workspace, plan: RunPlan | None = None, *, counts_alone: bool = False) -> MeasuredRun:
     """``read_run`` for what needs all items. Raises WorkspaceError for a sequential run, which answers only some."""
-    run = read_run(workspace, plan)
+    run = read_run(workspace, plan, counts_alone=counts_alone)
     if run.plan.sequential:
         raise WorkspaceError(
             f"{workspace.root} is a sequential run: each level was read only until it was decided, and this needs all "

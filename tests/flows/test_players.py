@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gapshift.errors import SettingsError, UnknownNameError
 from gapshift.flows.players import joined, players_of
-from gapshift.reports.attribution import united
+from gapshift.reports.combinations import united
 from gapshift.schema import Deployment, Preprocessing, Resize, TextPreprocessing
 
 VISION = Deployment(preprocessing=Preprocessing(resize=Resize(size=(8, 8))))

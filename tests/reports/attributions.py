@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gapshift.reports.attribution import Combination, Explained, Gate, Player, Smallest, attribution_json, united
+from gapshift.reports.attribution import Explained, Smallest, attribution_json
+from gapshift.reports.combinations import Combination, Gate, Player, united
+from gapshift.reports.gate import Rule
 from gapshift.reports.planned import read_run
 from gapshift.schema import Environment
 
@@ -16,6 +18,7 @@ NEAREST = Player({"preprocessing.resize.interpolation": "nearest"})
 INT8 = Player({"precision.format": "int8-dynamic"})
 THREADS = Player({"runtime.intra_op_threads": 1})
 NAME = "edge"
+RULE = Rule(margin=0.02, alpha=0.05)
 
 
 class Combined:
@@ -46,7 +49,7 @@ class Combined:
             self.builder.environments.append(self.environment(keys, names[keys]))
             self.builder.cell(names[keys], None if "status" in header else self._answers(items), **header)
         workspace = self.builder.finish(deployments=(NAME,) if named else ())
-        run = read_run(workspace)
+        run = read_run(workspace, counts_alone=True)
         gated = run.plan.model_copy(update={"environments": (self.environment(whole, NAME),)})
         gate = Gate(read_run(workspace, gated), NAME)
         cells = {cell.environment.name: cell for cell in run.cells}
@@ -82,7 +85,7 @@ def summary_of(
         "command": "explain",
         "cells": {"needed": 3, "run": 2, "shared": 1},
         "summary": environment.summary,
-        **attribution_json(environment, found, level, shapley),
+        **attribution_json(environment, found, RULE, level, shapley),
     }
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gapshift.reports.attribution import KEYS, Explained, Player, Smallest, attribution_json
+from gapshift.reports.attribution import KEYS, Explained, Smallest, attribution_json
 from gapshift.reports.cells import LEVEL_KEYS
+from gapshift.reports.combinations import Player
 from gapshift.reports.judge import judge
 from gapshift.reports.planned import read_run
 from gapshift.reports.statistics import tango_interval
@@ -314,7 +315,7 @@ def test_over_eight_deviations_have_no_shares(builder):
 def test_an_environment_without_answers_has_its_reason(two):
     found = two.explained(players=(), problem=("skipped", "no such accelerator here"))
     assert isinstance(found, Explained)
-    entry = entry_of(attribution_json(two.environment(NEAREST.keys, NAME), [found], None, True))
+    entry = entry_of(attribution_json(two.environment(NEAREST.keys, NAME), [found], MADE["RULE"], None, True))
     assert entry["finding"] == f"{NAME} was not measured: skipped: no such accelerator here"
     assert (entry["verdict"], entry["level"], entry["players"]) == (None, None, [])
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gapshift.reports.attribution import Player, Smallest
+from gapshift.reports.attribution import Smallest
+from gapshift.reports.combinations import Player
 from gapshift.reports.renderers.attribution import console_attribution, lead, render_attribution, smallest
 from gapshift.reports.renderers.view import Interval
 from gapshift.reports.renderers.waterfall import Step, waterfall_chart

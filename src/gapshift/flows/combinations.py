@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gapshift.flows.again import Derived, only
 from gapshift.flows.reporting import Reporter
-from gapshift.reports.attribution import Combination, Gate
+from gapshift.reports.combinations import Combination, Gate
 from gapshift.reports.planned import MeasuredCell, read_run
 from gapshift.reports.verdicts import JudgedCell
 from gapshift.schema import Environment, digest
@@ -78,7 +78,7 @@ class Combinations:
         made = tuple(self._made(keys) for keys in lacking)
         self._derived.evaluate(made, self._reporter, self._debug, bundles)
         plan = only(self._derived.plan, bundles).model_copy(update={"environments": made})
-        for cell in read_run(self._derived.target, plan).cells:
+        for cell in read_run(self._derived.target, plan, counts_alone=True).cells:
             if cell.environment.name in environments:
                 self._cells[cell.bundle.name, environments[cell.environment.name]] = cell
 

@@ -16,15 +16,8 @@ from gapshift.flows.players import players_of
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.settling import alone_and_without, settle
 from gapshift.records import write_text
-from gapshift.reports.attribution import (
-    Explained,
-    Gate,
-    Player,
-    Smallest,
-    attribution_json,
-    united,
-    unusable,
-)
+from gapshift.reports.attribution import Explained, Smallest, attribution_json
+from gapshift.reports.combinations import Gate, Player, united, unusable
 from gapshift.reports.reading import whole_run
 from gapshift.reports.renderers.attribution import render_attribution
 from gapshift.reports.statistics import MOST_PLAYERS
@@ -65,7 +58,8 @@ def explain_run(
     plan = source.read_plan()
     chosen = _chosen(plan, environment, environment_file)
     names = bundles or _answering(plan, chosen)
-    gate = Gate(whole_run(source, _gated(plan)), chosen.name)
+    gated = whole_run(source, _gated(plan), counts_alone=True)
+    gate = Gate(gated, chosen.name)
     with derive(
         source,
         out or run / FOLDER,
@@ -78,7 +72,7 @@ def explain_run(
         cells = Combinations(derived, chosen, gate, reporter, debug)
         found = _Explaining(chosen, derived.plan.bundles, cells, reporter, shapley).found()
         reporter.stage("attribute")
-        summary = _summary(plan, chosen, cells, attribution_json(chosen, found, level, shapley))
+        summary = _summary(plan, chosen, cells, attribution_json(chosen, found, gated.rule, level, shapley))
         return summary, _written(derived.target, chosen, summary)
 
 

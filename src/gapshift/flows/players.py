@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from gapshift.errors import GapshiftError
-from gapshift.reports.attribution import Player
+from gapshift.reports.combinations import Player
 from gapshift.schema import Deployment
 
 Keys = frozenset[str]

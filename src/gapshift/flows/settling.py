@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gapshift.flows.combinations import Combinations
 from gapshift.flows.players import joined
-from gapshift.reports.attribution import Combination, Player, same_answers, united, unusable
+from gapshift.reports.combinations import Combination, Player, same_answers, united, unusable
 
 
 @dataclass(frozen=True)
