@@ -57,7 +57,8 @@ def _layers(entry: Json) -> str:
         worst = max(entry["layers"], key=lambda layer: layer["error"] or 0.0, default=None)
         if worst is None:
             return "no tensor of the two files has the same name, so no layer can be compared"
-        return f"no layer leaves (largest error {size(worst['error'])}, at {node_words(worst)})"
+        unseen = [f"{weight_words(each)}, which no item shows" for each in _telling(leaving)]
+        return "; ".join([f"no layer leaves (largest error {size(worst['error'])}, at {node_words(worst)})", *unseen])
     if leaving["given"] and entry["same_file"]:
         return f"its nodes are the reference's; its outputs differ by {error_words(entry['outputs'])}"
     first = layers[leaving["first"]]

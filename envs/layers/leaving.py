@@ -38,7 +38,8 @@ class Leaving:
     """``first``: the first layer that leaves. ``blamed``: the layer whose own error stands out, if one does, and of
     several about as large the first; ``also`` are the others that stand out. ``typical`` is the median of the
     remaining layers' own errors that exceed their threshold (0 where none does). ``given``: the inputs differ already.
-    ``weights`` and ``scale`` are the blamed layer's."""
+    ``weights`` and ``scale`` are the blamed layer's; where no layer leaves, ``weights`` are all that differ, and that
+    no item shows."""
 
     first: LayerDifference | None
     blamed: LayerDifference | None
@@ -55,7 +56,9 @@ def leaving(comparison: Comparison, reference: OpenModel, other: OpenModel) -> L
     given = comparison.given.error > LEAST_THRESHOLD
     outstanding, typical = _standing_out(comparison)
     if not outstanding:
-        return Leaving(first, None, typical, given)
+        unseen = first is None and not comparison.same_file
+        weights = weight_differences(reference, other, other.constants) if unseen else []
+        return Leaving(first, None, typical, given, tuple(weights))
     blamed = next(each for each in outstanding if _own(each) >= _own(max(outstanding, key=_own)) * _ABOUT)
     matched = {each.layer.tensor for each in comparison.layers}
     names = weights_of(blamed.layer, other, matched)

@@ -42,11 +42,6 @@ from gapshift.workspace import Workspace
 WINDOWS = 512
 """A controller's inputs along the reference's trajectories."""
 
-_MADE = (
-    "the run held no file of this cell that these library versions made, so it was converted again: a fault of the "
-    "file that its records come from is not in it"
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Site:
@@ -61,6 +56,7 @@ class Site:
     places: NDArray[np.intp]
     inputs: Inputs
     notes: tuple[str, ...]
+    converted: bool
 
     @property
     def opens(self) -> bool:
@@ -126,7 +122,8 @@ class Sites:
             levels=_levels(cell, inputs.dataset, places),
             places=places,
             inputs=inputs,
-            notes=(*((_MADE,) if made_again else ()), *_left_out(deployment, contract.preprocessing)),
+            notes=_left_out(deployment, contract.preprocessing),
+            converted=made_again,
         )
 
     def source(self, bundle: Bundle) -> Path:

@@ -12,6 +12,8 @@ from gapshift.schema import LEVELS
 
 NOTICEABLE = 0.01
 """An item's tensor counts as changed from this normalised error on."""
+_MASK = -5e3
+_ABOUT = 0.01
 _SUMS = 1 + len(LEVELS)
 
 
@@ -71,13 +73,21 @@ class Tally:
         self._sum([np.einsum("ij,ij->i", part, part) for part in parts], levels if per_item else None)
 
     def _finite(self, a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Both without what is not finite in either; equal infinities (masks) and NaN at the same place are equal."""
+        """Both without masks and without what is not finite in either.
+
+        Infinities that are equal, and NaN at the same place, are equal. So are two values about as far below
+        ``_MASK``: they stand for minus infinity, and would outweigh all that is not masked.
+        """
         fine = np.isfinite(a) & np.isfinite(b)
-        if fine.all():
+        if not fine.all():
+            same = (a == b) | (np.isnan(a) & np.isnan(b))
+            self._broken = self._broken or not (fine | same).all()
+            a, b = np.where(fine, a, 0.0), np.where(fine, b, 0.0)
+        masked = (a <= _MASK) & (b <= _MASK)
+        if not masked.any():
             return a, b
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-        self._broken = self._broken or not (fine | same).all()
-        return np.where(fine, a, 0.0), np.where(fine, b, 0.0)
+        masked &= np.abs(a - b) <= _ABOUT * np.abs(a)
+        return np.where(masked, 0.0, a), np.where(masked, 0.0, b)
 
     def _sum(self, squares: list[NDArray[np.float64]], levels: NDArray[np.int64] | None) -> None:
         for row, values in enumerate(squares):

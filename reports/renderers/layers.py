@@ -127,7 +127,9 @@ def _parts(entry: Json) -> Iterator[Part]:
         )
     weights = rows(mapping(entry.get("leaving")), "weights")
     if weights:
-        yield Part("Weights of the blamed layer", "Against the reference's.", (_weights(weights),))
+        yield Part(
+            "Weights that differ", "Those of the blamed layer, or where no layer leaves all.", (_weights(weights),)
+        )
     if entry.get("passes"):
         passes = mapping(entry["passes"])
         yield Part("Graph optimisation", _passes_lead(passes), tuple(_passes(passes)))

@@ -101,19 +101,19 @@ def quantised(folder: Path, good: Path) -> Path:
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     place=st.integers(0, DEPTH - 1),
-    rows=st.tuples(st.integers(0, WIDTH - 2), st.integers(1, 3)),
+    columns=st.tuples(st.integers(0, WIDTH - 2), st.integers(1, 3)),
     by=st.floats(0.05, 3.0),
     seed=st.integers(0, 9),
 )
 def test_a_corrupted_weight_block_is_named_wherever_it_is(
-    folder: Path, good: Path, place: int, rows: tuple[int, int], by: float, seed: int
+    folder: Path, good: Path, place: int, columns: tuple[int, int], by: float, seed: int
 ) -> None:
-    begin, end = rows[0], min(rows[0] + rows[1], WIDTH)
+    begin, end = columns[0], min(sum(columns), WIDTH)
 
     def corrupt(weight: NDArray[Any]) -> NDArray[Any]:
         made = weight.copy()
         # no value may stay as it was, or the block would be a smaller one
-        made[begin:end] += by * np.random.default_rng(seed).uniform(0.5, 1, size=made[begin:end].shape)
+        made[:, begin:end] += by * np.random.default_rng(seed).uniform(0.5, 1, size=made[:, begin:end].shape)
         return made
 
     bad = changed(good, folder / "bad.onnx", f"w{place}", corrupt)
@@ -124,8 +124,17 @@ def test_a_corrupted_weight_block_is_named_wherever_it_is(
     assert found.first.layer.node == f"product{place}"
     assert found.blamed.inputs == 0
     assert [each.name for each in found.weights] == [f"w{place}"]
-    assert found.weights[0].block == ((begin, end - 1), (0, WIDTH - 1))
+    assert found.weights[0].block == ((0, WIDTH - 1), (begin, end - 1))
     assert found.weights[0].outliers == (end - begin) * WIDTH
+
+
+def test_a_weight_that_no_item_uses_is_found_by_itself(folder: Path, good: Path) -> None:
+    """What it multiplies is zero for every item, so that no tensor differs."""
+    without = changed(good, folder / "dead.onnx", "b1", lambda bias: np.where(np.arange(WIDTH) == 2, -100, bias))
+    bad = changed(without, folder / "dead-bad.onnx", "w2", lambda w: np.where(np.arange(WIDTH)[:, None] == 2, 9, w))
+    found = blamed(without, bad)
+    assert (found.first, found.blamed) == (None, None)
+    assert [(each.name, each.block) for each in found.weights] == [("w2", ((2, 2), (0, WIDTH - 1)))]
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -310,6 +319,14 @@ def test_equal_infinities_are_equal_and_others_are_not() -> None:
     assert tally.difference().error == 0
     tally.add(masked, np.array([[1.0, 3.0], [2.0, -np.inf]]), np.ones(2, dtype=np.int64))
     assert tally.difference().error == float("inf")
+
+
+def test_masks_do_not_outweigh_what_is_not_masked() -> None:
+    one = np.array([[1.0, 2.0, -1e4, -1e4]])
+    found = differences_of(one, one + np.array([0.1, 0.0, 3.0, -3.0]), np.ones(1, dtype=np.int64))
+    assert found.error == pytest.approx(0.1 / np.sqrt(5))
+    unmasked = differences_of(one, one + np.array([0.1, 0.0, 3.0, 2e4]), np.ones(1, dtype=np.int64))
+    assert unmasked.error > 1
 
 
 def test_other_shapes_are_said_and_not_compared() -> None:

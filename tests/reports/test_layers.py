@@ -187,6 +187,18 @@ def test_what_cannot_be_opened_compares_outputs_alone() -> None:
 def test_no_layer_leaving_and_none_standing_out_are_said() -> None:
     none = {"given": False, "first": None, "blamed": None, "also": [], "typical": 0.0, "weights": [], "scale": None}
     assert _entry(leaving=none)["finding"] == "no layer leaves (largest error 0.31, at /conv2/Conv (Conv))"
+    weight = {
+        "name": "w",
+        "error": 0.1,
+        "outliers": 0,
+        "size": 4,
+        "shape": [4],
+        "block": [],
+        "factor": 1,
+        "beside": 0.1,
+    }
+    unseen = _entry(leaving=none | {"weights": [weight]})["finding"]
+    assert unseen.endswith("; weight w differs by 0.1, which no item shows")
     assert _entry(leaving=none, layers=[])["finding"].startswith("no tensor of the two files has the same name")
     spread = none | {"first": "conv1", "typical": 0.2}
     assert "no single layer stands out" in _entry(leaving=spread)["finding"]

@@ -36,6 +36,10 @@ ITEMS = 500
 MOST_CELLS = 8
 """Cells that are examined where none is named."""
 _PREPARED = ".prepared-layers"
+_CONVERTED = (
+    "the run held no file of this cell that these library versions made, so it was converted again: a fault of the "
+    "file that its records come from is not in it"
+)
 Json = dict[str, Any]
 
 
@@ -199,6 +203,8 @@ class _Examiner:
         if not is_reference or self._model is not None:
             site = self._sites.site(chosen.bundle, chosen.environment, self._model)
             found |= {"engine": site.cell.deployment.runtime.engine, **examined_json(examine(site))}
+            if site.converted and chosen.drift is not None:
+                found["notes"] = [*found["notes"], _CONVERTED]
         if is_reference and self._model is None:
             found["answers"] = self._answers(chosen.bundle)
         return found
