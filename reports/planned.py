@@ -280,24 +280,19 @@ def _read(
 ) -> tuple[Pairing, dict[Band, BandReading]]:
     """A cell's bands, read again; what keeps its records from being a reading is a problem of the pairing."""
     unreadable = reference.position[(reference.records.status == "unreadable") & (reference.position >= 0)]
-    orders, pairs = orders_of(reference.items, bands, seed, unreadable), pairing.pairs
-    if environment is TRAINING_ENVIRONMENT:  # it answered every item, in the order of the data
-        pairs = in_reading_order(pairs, reference.items, orders)
+    orders, training = orders_of(reference.items, bands, seed, unreadable), environment is TRAINING_ENVIRONMENT
+    # Training's answers are of every item, in the order of the data.
+    pairs = in_reading_order(pairing.pairs, reference.items, orders) if training else pairing.pairs
     readings, problem = replayed(pairs, orders, environment.kind == "equivalent", errors)
-    there = len(unreadable) + sum(map(len, orders.values()))
-    found = (
-        problem,
-        f"{pairing.unknown} items were read that the reference has not answered"
-        if pairing.unknown and environment is not TRAINING_ENVIRONMENT
-        else "",
-        f"{reference.unreadable} of {there} items cannot be read (at most 0.1% may be)"
-        if reference.unreadable > UNREADABLE_SHARE * there
-        else "",
-    )
-    remark = f"{reference.unreadable} items that cannot be read, outside the pairs"
-    remarks = (*pairing.remarks, *([remark] if reference.unreadable else []))
-    problems = (*pairing.problems, *filter(None, found))
-    return replace(pairing, problems=problems, remarks=remarks), readings
+    there, lost = sum(map(len, orders.values())) + reference.unreadable, reference.unreadable
+    problems = [problem] if problem else []
+    if pairing.unknown and not training:
+        problems.append(f"{pairing.unknown} items were read that the reference has not answered")
+    if lost > UNREADABLE_SHARE * there:
+        problems.append(f"{lost} of {there} items cannot be read (at most 0.1% may be)")
+    remarks = [f"{lost} items that cannot be read, outside the pairs"] if lost else []
+    problems, remarks = [*pairing.problems, *problems], [*pairing.remarks, *remarks]
+    return replace(pairing, problems=tuple(problems), remarks=tuple(remarks)), readings
 
 
 def _pairing(
