@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,7 +45,16 @@ def probe(gapshift_model: GapshiftModel, gapshift_items: Dataset, limits: Limits
     """The model's reference session with some of its items."""
     from gapshift.deploy_tests.probe import probing
 
-    with probing(gapshift_model.path, gapshift_model.contract, gapshift_items, tolerance=limits.tolerance) as opened:
+    with ExitStack() as stack:
+        opened, problem = None, ""
+        try:
+            opened = stack.enter_context(
+                probing(gapshift_model.path, gapshift_model.contract, gapshift_items, tolerance=limits.tolerance)
+            )
+        except GapshiftError as error:
+            problem = str(error)
+        if opened is None:
+            pytest.fail(problem, pytrace=False)
         yield opened
 
 

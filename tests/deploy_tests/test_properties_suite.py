@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from gapshift.deploy_tests import flushed
 from gapshift.deploy_tests.probe import Probe, probing
 from gapshift.deploy_tests.properties import (
     PROPERTIES,
@@ -29,7 +31,7 @@ from gapshift.domains import text
 from gapshift.domains.base import Dataset, InMemory, Pixels, Text
 from gapshift.domains.control.items import draw_episodes
 from gapshift.domains.control.physics import control_task
-from gapshift.errors import DataError, EvaluationError, NotApplicableError
+from gapshift.errors import DataError, EvaluationError, NotApplicableError, SkippedError
 from gapshift.schema import (
     OUTCOMES,
     Contract,
@@ -136,12 +138,14 @@ def picture_model(tmp_path: Path) -> Iterator[Open]:
     """Opens a probe of a model of 4 x 4 grey pictures: ``picture_model(nodes, batch=1, dtype="uint8")``."""
     with ExitStack() as stack:
 
-        def open_it(nodes: Nodes, batch: int | str = "n", dtype: Any = "float32", **settings: Any) -> Probe:
+        def open_it(
+            nodes: Nodes, batch: int | str = "n", dtype: Any = "float32", kind: Any = "logits", **settings: Any
+        ) -> Probe:
             kinds = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "float16": TensorProto.FLOAT16}
             path = _save(tmp_path / "m.onnx", nodes, (kinds[dtype], [batch, 1, SIZE, SIZE]), [batch, 3], _weights())
             resize = Resize(size=(SIZE, SIZE))
             how = Preprocessing(color="L", resize=resize, dtype=dtype, scale=1 if dtype == "uint8" else 1 / 255)
-            contract = Contract(preprocessing=how, model=_interface())
+            contract = Contract(preprocessing=how, model=_interface(kind=kind))
             return stack.enter_context(probing(path, contract, _pictures(), **settings))
 
         yield open_it
@@ -236,6 +240,24 @@ def test_flushing_names_the_item_and_the_labels(picture_model: Open) -> None:
         flush_to_zero(picture_model(VANISHING))
 
 
+def test_a_process_that_fails_says_its_last_word(picture_model: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = replace(picture_model(SOUND), model=Path("nowhere.onnx"))
+    with pytest.raises(EvaluationError, match=r"nowhere.onnx failed in a process that flushes .*does not exist"):
+        flush_to_zero(lost)
+    monkeypatch.setattr(flushed, "_UNAVAILABLE", 1)  # what it ends with for any reason
+    with pytest.raises(SkippedError, match="does not flush denormal numbers to zero on this machine"):
+        flush_to_zero(lost)
+
+
+def test_where_the_process_itself_flushes_there_is_nothing_to_try(picture_model: Open) -> None:
+    torch.set_flush_denormal(True)
+    try:
+        with pytest.raises(SkippedError, match="this process flushes denormal numbers to zero"):
+            denormal_inputs(picture_model(SOUND))
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_rounding_is_a_share_of_the_scores_range(picture_model: Open) -> None:
     slightly = [
         *_linear("input", "own"), _node("ReduceMean", "own first_axis", "mean"), _node("Mul", "mean slight", "little"),
@@ -287,6 +309,12 @@ def test_bytes_stay_bytes(picture_model: Open) -> None:
     assert finite_up_to(probe) is None
     with pytest.raises(NotApplicableError, match="takes uint8, which has no denormal numbers"):
         denormal_inputs(probe)
+
+
+def test_probabilities_are_decided_by_their_own_ties(picture_model: Open) -> None:
+    probe = picture_model([*_linear("input", "own"), _node("Softmax", "own", "logits")], kind="probabilities")
+    for holds in (batch_invariance, order_invariance, finite_outputs, denormal_inputs):
+        holds(probe)
 
 
 def test_half_precision_inputs_stay_within_their_type(picture_model: Open) -> None:
