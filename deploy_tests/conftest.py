@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gapshift.deploy_tests.options import add_short_forms
+from gapshift.deploy_tests.state import SUITES
+
+SUITES.add(Path(__file__).parent.resolve())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,7 +16,7 @@ import pytest
 from gapshift.deploy_tests.options import add_options, add_short_forms
 from gapshift.deploy_tests.state import (
     STATE,
-    SUITE,
+    SUITES,
     State,
     baseline_of,
     cells_of,
@@ -110,7 +110,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config, marker = metafunc.config, metafunc.definition.get_closest_marker("gapshift")
     if marker is None and not any(name.startswith("gapshift_") for name in metafunc.fixturenames):
         return
-    config.stash[STATE].in_suite |= metafunc.definition.path.resolve().parent == SUITE
+    config.stash[STATE].in_suite |= metafunc.definition.path.resolve().parent in SUITES
     asked = marker.kwargs if marker else {}
     if marker and marker.args:
         refuse(f"{metafunc.definition.nodeid}: the marker gapshift takes keywords; this is {marker.args[0]!r}.")

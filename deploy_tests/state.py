@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from gapshift.deploy_tests.results import GapshiftRun
     from gapshift.deploy_tests.settings import PytestSettings
 
-SUITE = Path(__file__).parent.resolve()
+SUITES = {Path(__file__).parent.resolve()}
+"""Where the shipped suite lies; its conftest.py adds a checkout's beside the installed one."""
 PACKAGE = "gapshift.deploy_tests"
 
 
@@ -48,12 +49,8 @@ def in_use(config: pytest.Config) -> bool:
 def is_suite(target: str) -> bool:
     """Whether a path or a module on the command line is the shipped suite or a part of it."""
     name = target.split("::")[0]
-    return (
-        name == PACKAGE
-        or name.startswith(f"{PACKAGE}.")
-        or SUITE in (path := Path(name).resolve()).parents
-        or path == SUITE
-    )
+    path = Path(name).resolve()
+    return name == PACKAGE or name.startswith(f"{PACKAGE}.") or not SUITES.isdisjoint((path, *path.parents))
 
 
 def settings_of(config: pytest.Config) -> PytestSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,16 @@ def test_what_cannot_be_planned_is_a_usage_error(
     assert text in done.out
     assert "Traceback" not in done.out
     assert "collected" not in done.out
+
+
+def test_a_checkouts_suite_is_one_too_beside_an_installed_gapshift(outside: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "deploy_tests"
+    copy.mkdir()
+    for name in ("__init__.py", "conftest.py", "test_deployment.py"):
+        shutil.copy(SUITE.with_name(name), copy)
+    done = outside("deploy_tests", "--model", "nosuch.onnx", "--data", "digits")
+    assert done.code == pytest.ExitCode.USAGE_ERROR  # before anything was collected
+    assert "nosuch.onnx does not exist" in done.out
 
 
 def test_a_model_without_contract_is_told_of_pytests_own_option(inside: Run, tiny_study: Path, tmp_path: Path) -> None:
