@@ -60,7 +60,9 @@ def _layers(entry: Json) -> str:
         unseen = [f"{weight_words(each)}, which no item shows" for each in _telling(leaving)]
         return "; ".join([f"no layer leaves (largest error {size(worst['error'])}, at {node_words(worst)})", *unseen])
     if leaving["given"] and entry["same_file"]:
-        return f"its nodes are the reference's; its outputs differ by {error_words(entry['outputs'])}"
+        outputs = entry["outputs"]
+        how = f"differ by {size(outputs['error'])}" if outputs["same_shape"] else "have another shape"
+        return f"its nodes are the reference's; its outputs {how}"
     first = layers[leaving["first"]]
     owns = [layer for layer in entry["layers"] if layer["own"]]
     most = max(owns, key=lambda layer: layer["own"], default=None)

@@ -98,7 +98,7 @@ def quantised(folder: Path, good: Path) -> Path:
 # ---------------------------------------------------------------------------- blaming
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     place=st.integers(0, DEPTH - 1),
     columns=st.tuples(st.integers(0, WIDTH - 2), st.integers(1, 3)),
@@ -137,7 +137,7 @@ def test_a_weight_that_no_item_uses_is_found_by_itself(folder: Path, good: Path)
     assert [(each.name, each.block) for each in found.weights] == [("w2", ((2, 2), (0, WIDTH - 1)))]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tensor=st.sampled_from(["input", "r0", "r1", "r2", "r3"]), factor=st.sampled_from([0.05, 0.2, 0.4, 12.0, 40.0]))
 def test_one_bad_scale_is_named_among_many_good_ones(
     folder: Path, good: Path, quantised: Path, tensor: str, factor: float

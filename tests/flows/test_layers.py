@@ -13,11 +13,13 @@ import pytest
 from onnx import numpy_helper
 
 from gapshift.cli import main
+from gapshift.envs.layers.examine import examine
 from gapshift.errors import SettingsError, UnknownNameError, WorkspaceError
 from gapshift.export.model_file import sha256
 from gapshift.export.stamp import stamp
+from gapshift.flows import layers
 from gapshift.flows.layers import layers_run
-from gapshift.schema import RunPlan
+from gapshift.schema import Preprocessing, RunPlan
 from gapshift.workspace import Workspace
 
 MODEL = "digits-cnn-random-s0"
@@ -99,6 +101,19 @@ def test_a_corrupted_weight_block_of_another_file_is_named(run: Path, tmp_path: 
     assert f"weight {weight} differs by" in said
     assert "within [0:2, " in said
     assert summary["against"] == "shipped.onnx"
+
+
+def test_another_file_s_own_contract_goes_with_it(run: Path, tmp_path: Path) -> None:
+    """The same weights, stamped with another mean: the inputs differ, and which mean they have is found by fitting."""
+    bundle = next(each for each in Workspace(run).read_plan().bundles if each.name == MODEL)
+    how = bundle.contract.preprocessing
+    assert isinstance(how, Preprocessing)
+    shutil.copy(run / "bundles" / f"{MODEL}.onnx", tmp_path / "other.onnx")
+    update = {"preprocessing": how.model_copy(update={"mean": (0.123,), "std": (0.77,)})}
+    stamp(tmp_path / "other.onnx", bundle.contract.model_copy(update=update))
+    entry = _entry(_examined(run, tmp_path / "out", against=tmp_path / "other.onnx"), "reference")
+    assert entry["leaving"]["blamed"] is None
+    assert f"mean = ({how.mean[0]:.4g}) and std = ({how.std[0]:.4g}), found by fitting" in entry["finding"]
 
 
 def test_a_bad_scale_in_the_cell_s_own_file_is_named(run: Path, tmp_path: Path) -> None:
@@ -225,6 +240,20 @@ def _only_others(source: Path, copy: Path) -> Path:
     others = tuple(bundle for bundle in plan.bundles if bundle.task != "digits")
     workspace.write_plan(plan.model_copy(update={"bundles": others}))
     return copy
+
+
+def test_an_unforeseen_failure_is_one_cell_s(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(site: Any) -> Any:
+        if site.cell.environment.name == "int8-dynamic":
+            raise ZeroDivisionError("by zero")
+        return examine(site)
+
+    monkeypatch.setattr(layers, "examine", fail)
+    summary = _examined(run, tmp_path / "out", "int8-dynamic", "resize-nearest")
+    assert _entry(summary, "int8-dynamic")["finding"] == "error: ZeroDivisionError: by zero"
+    assert _entry(summary, "resize-nearest")["status"] == "ok"
+    with pytest.raises(ZeroDivisionError):
+        _examined(run, tmp_path / "out", "int8-dynamic", debug=True)
 
 
 def test_a_file_that_is_no_model_is_its_cell_s_error(run: Path, tmp_path: Path) -> None:

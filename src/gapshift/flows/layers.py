@@ -192,9 +192,11 @@ class _Examiner:
         except WorkspaceError:
             raise
         except GapshiftError as error:
+            entry = head | {"status": "error", "reason": str(error)}
+        except Exception as error:  # one cell's trouble takes no other with it
             if self._debug:
                 raise
-            entry = head | {"status": "error", "reason": str(error)}
+            entry = head | {"status": "error", "reason": f"{type(error).__name__}: {error or 'it says no more'}"}
         return entry | {"finding": finding(entry)}
 
     def _found(self, chosen: _Chosen) -> Json:
