@@ -89,8 +89,11 @@ def _unmeasured(level: GapshiftLevel) -> str:
     verdict = level.verdict
     if verdict not in ("PASS", "FAIL", "INCONCLUSIVE") and not (level.at_floor and verdict == "NO DATA"):
         return f"{verdict}: {level.reason}"
-    if level.drop_pp is None or level.n == 0:
+    if level.n == 0:
         return f"{level.name} has no pairs of answers"
+    if level.drop_pp is None:
+        why = ", whose levels were read unequally far" if level.cell.summary.get("reading") else ""
+        return f"no drop was measured over {level.name} of this run{why}"
     if _numbers(level) is None:
         return f"the drop is no number: {dict(level.drop_pp)}"
     if len(level.band) == len(LEVELS) and not level.cell.run.summary["allow_unlevelled"]:

@@ -86,7 +86,8 @@ def test_what_was_not_judged_holds_nothing_whatever_its_numbers(verdict: str) ->
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"drop_pp": _at_5(None)}, "level 5 has no pairs of answers"),
+        ({"drop_pp": _at_5(None)}, "no drop was measured over level 5 of this run"),
+        ({"drop_pp": _at_5(None), "reading": {"read": 9}}, "this run, whose levels were read unequally far"),
         ({"n_by_level": dict.fromkeys(KEYS, 0)}, "level 5 has no pairs of answers"),
         ({"drop_pp": _at_5({"estimate": 0.0, "low": 0.0, "high": math.nan})}, "the drop is no number"),
         ({"drop_pp": _at_5({"estimate": 0.0, "low": 0.0, "high": None})}, "the drop is no number"),
@@ -113,6 +114,12 @@ def test_at_the_floor_only_churn_can_tell() -> None:
     assert "near chance: a floor" in told
     assert_level_drop(run, environment="int8-dynamic", level=5, below=3.5)
     assert "reaches nan pp" in _refused(_run(_cell(**floor, churn=dict.fromkeys(KEYS))))
+
+
+def test_what_would_decide_knows_of_groups_and_of_readings() -> None:
+    grouped = _cell(clustering=dict.fromkeys(KEYS) | {"5": {"groups": 20, "design_effect": 2.0}})
+    assert "about 1868 such items at this level, in groups like these (300 here)" in _refused(_run(grouped))
+    assert "read in a drawn order until the gate was decided" in _refused(_run(_cell(reading={"read": 9})))
 
 
 def test_unknown_names_come_with_the_nearest_ones() -> None:
