@@ -16,6 +16,8 @@ _NOTE = (
     "Each level: items until it was decided, or those that were read without a decision, of those that are there; "
     "below it what was found, with its e-value. Answers that a batch brought after a decision decide nothing."
 )
+_OPEN_ROWS = 12
+"""A longer table is shown closed."""
 _WORDS = {
     "within": "within",
     "beyond": "beyond",
@@ -45,7 +47,8 @@ def chapters(summary: Json) -> list[Chapter]:
     several = len(groups(summary)) > 1 or len({str(cell.get("bundle")) for cell in cells}) > 1
     heads = ("environment", "answers", *(f"level {key}" for key in LEVEL_KEYS))
     lines = tuple(_line(cell, several) for cell in cells)
-    tables = (Table("Items read until each level was decided", heads, lines, notes=(_NOTE,)),) if lines else ()
+    fold = f"All {len(lines)} cells, level by level" if len(lines) > _OPEN_ROWS else ""
+    tables = (Table("Items read until each level was decided", heads, lines, fold, (_NOTE,)),) if lines else ()
     return chapter("reading", "How far each level was read", "Reading", [Part("", _LEAD, tables)])
 
 

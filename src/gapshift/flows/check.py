@@ -117,7 +117,7 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         sequential=request.sequential,
         notes=(*left_out, *(note for note in rated.card.notes if note.endswith(TRAINED_ON))),
     )
-    check_readable(plan, bundle.task, judged, rated.strata())
+    check_readable(plan, judged, rated)
     with workspace.lock():
         workspace.refuse_other_command("check")
         write_rated(workspace.items_path, rated.with_roles(roles))

@@ -66,7 +66,7 @@ def evaluate_run(
     _refuse_overwriting(source, target, old, plan)
     refuse_sequential(self_test, plan.sequential)
     for task in plan.tasks:
-        check_readable(plan, task.name, sets[task.name].judged, read_rated(source.items_path, task.name).strata())
+        check_readable(plan, sets[task.name].judged, read_rated(source.items_path, task.name))
     with target.lock():
         if source.root.resolve() != target.root.resolve():
             bring(source, target, plan)

@@ -15,6 +15,7 @@ from gapshift.domains.base import Dataset
 from gapshift.envs.cells import TaskItems
 from gapshift.envs.parts import Reading
 from gapshift.errors import SettingsError
+from gapshift.flows.levels import Rated
 from gapshift.records import Records
 from gapshift.reports.bands import bands_of
 from gapshift.reports.gate import Band, Rule
@@ -63,15 +64,15 @@ def readable_environments(
     return kept, (note,) if ordered else ()
 
 
-def check_readable(plan: RunPlan, task: str, dataset: Dataset, levels: Mapping[str, int]) -> None:
+def check_readable(plan: RunPlan, dataset: Dataset, rated: Rated) -> None:
     """Raise SettingsError where a sequential plan's items are not independent: in groups, or behind one service."""
     if not plan.sequential:
         return
-    count = _groups(dataset, levels)
+    count = _groups(dataset, rated)
     if count >= LEAST_CLUSTERS:
         raise SettingsError(
-            f"The items of {task} come in groups (speakers, paragraphs; effectively {count:.0f} at a level), which "
-            "fail together; --sequential reads items that are independent of each other. Leave out --sequential: "
+            f"The items of {rated.card.task} come in groups (speakers, paragraphs; effectively {count:.0f} at a level) "
+            "that fail together; --sequential reads items that are independent of each other. Leave out --sequential: "
             "then intervals and tests are cluster-robust."
         )
     served = [each.name for each in plan.environments if any(key.startswith("service.") for key in each.deviations)]
@@ -83,13 +84,12 @@ def check_readable(plan: RunPlan, task: str, dataset: Dataset, levels: Mapping[s
         )
 
 
-def _groups(dataset: Dataset, levels: Mapping[str, int]) -> float:
-    """The largest effective number of groups at a level whose items share some; 0 where none do."""
-    codes = {group: code for code, group in enumerate(dict.fromkeys(i.group for i in dataset.items if i.group))}
-    by_level: dict[int, list[int]] = {}
-    for item in dataset.items:
-        by_level.setdefault(levels.get(item.id, 0), []).append(codes.get(item.group or "", -1))
-    clusters = [clusters_of(np.array(own, dtype=np.intp)) for own in by_level.values()]
+def _groups(dataset: Dataset, rated: Rated) -> float:
+    """The largest effective number of groups at levels that are judged together; 0 where no two items share one."""
+    levels, codes = rated.strata(), {"": -1}
+    level = np.array([levels.get(item.id, 0) for item in dataset.items])
+    group = np.array([codes.setdefault(item.group or "", len(codes) - 1) for item in dataset.items], dtype=np.intp)
+    clusters = [clusters_of(group[np.isin(level, band)]) for band in rated.card.gated_bands]
     return max((effective_clusters(own) for own in clusters if len(np.unique(own)) < len(own)), default=0.0)
 
 
