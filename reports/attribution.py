@@ -22,11 +22,11 @@ from gapshift.reports.cells import LEVEL_KEYS, Json, count_strata, interval_json
 from gapshift.reports.combinations import Combination, Player, in_place, united, unusable
 from gapshift.reports.counts import Counts
 from gapshift.reports.floor import at_floor
-from gapshift.reports.gate import Rule
+from gapshift.reports.gate import Band, Rule
 from gapshift.reports.load import Pairs, strata
 from gapshift.reports.planned import MeasuredCell
 from gapshift.reports.statistics import MOST_PLAYERS, clusters_of, mean_difference, shapley_values
-from gapshift.reports.verdicts import JudgedCell
+from gapshift.reports.verdicts import JudgedCell, level_words
 from gapshift.schema import Environment
 
 MEAN = "mean"
@@ -242,7 +242,7 @@ class _Entry:
         cell = self._found.cells[self._found.whole]
         blocked = [cell.blocked.reason] if cell.blocked else []
         stated = [cell.info.reason] if cell.info and cell.info.reason else []
-        return [*blocked, *stated, *cell.remarks]
+        return [*blocked, *stated, *cell.remarks, *_band_words(cell.bands)]
 
 
 class _Items:
@@ -275,6 +275,14 @@ class _Items:
     def _mean(values: NDArray[Any], group: NDArray[np.intp] | None, largest: float) -> Json | None:
         clusters = None if group is None else clusters_of(group)
         return interval_json(mean_difference(values, clusters, largest=largest), 100) if len(values) else None
+
+
+def _band_words(bands: Sequence[Band]) -> list[str]:
+    """What a reader of levels must know where they are judged together."""
+    if all(len(band) == 1 for band in bands):
+        return []
+    said = ", ".join(level_words(band) for band in bands)
+    return [f"levels are too unreliable to be told apart; the gate judges {said}"]
 
 
 def _accuracy(counts: Counts) -> float | None:

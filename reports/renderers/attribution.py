@@ -210,8 +210,9 @@ def _notes(entry: Json) -> tuple[str, ...]:
     ]
     idle = [f"left out: {row.get('deviation')}: {row.get('reason')}" for row in rows(entry, "idle")]
     remarks = [str(text) for text in entry.get("remarks") or ()]
-    floor = ", ".join(map(str, entry.get("floor") or ()))
-    near = [f"level {floor}: near chance in the reference, so its numbers say little"] if floor else []
+    floor = entry.get("floor") or ()
+    levels = f"level{'s' * (len(floor) > 1)} {', '.join(map(str, floor))}"
+    near = [f"near chance in the reference, so that a drop says little there: {levels}"] if floor else []
     return tuple(page.minus(sentence(text)) for text in (*together, *idle, *near, *remarks))
 
 

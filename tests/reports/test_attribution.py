@@ -148,6 +148,15 @@ def test_another_format_than_asked_for_keeps_its_numbers(two):
     assert any("float16 was requested and float32 was executed" in text for text in entry["remarks"])
 
 
+def test_levels_that_are_judged_in_bands_are_said(two):
+    two.builder.card = {"gated_bands": ((1, 2), (3,), (4, 5))}
+    entry = entry_of(two.summary())
+    assert entry["remarks"] == [
+        "levels are too unreliable to be told apart; the gate judges levels 1-2, level 3, levels 4-5"
+    ]
+    assert entry["verdict"] == "FAIL"
+
+
 # -------------------------------------------------------------------------------- gate
 
 
