@@ -153,11 +153,13 @@ def _ranges(found: Json) -> Table:
         )
         for row in moved
     )
-    heads = ("cell", "verdicts of its repeats", "predictions changed", *(f"level {key}" for key in LEVEL_KEYS), "all")
+    heads = ("cell", "verdicts", "changed", *(f"level {key}" for key in LEVEL_KEYS), "all")
     still = len(cells) - len(moved)
     notes = [f"Cells that no repeat moves, in no prediction and no drop: {still}."] if still else []
     notes += _moved_references(rows(found, "references"))
-    return Table("Drop over the repeats, pp, least to largest", heads, made, notes=tuple(notes))
+    return Table(
+        "Drop over the repeats, pp, least to largest, and predictions changed", heads, made, notes=tuple(notes)
+    )
 
 
 def _moves(row: Json) -> bool:
