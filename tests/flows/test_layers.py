@@ -165,6 +165,15 @@ def test_a_wrong_mean_in_the_contract_is_named_by_the_training_side_answers(run:
     assert row["p_holm"] < 0.001
 
 
+def test_a_reference_that_cannot_run_at_all_is_examined_without_being_named(run: Path, tmp_path: Path) -> None:
+    """Its inputs do not fit the graph; the layout that does is found."""
+    copy = _with_wrong_contract(run, tmp_path / "run", layout="NHWC")
+    entry = _entry(_examined(copy, tmp_path / "out"), "reference")
+    assert entry["answers"]["before"] == 0
+    assert entry["answers"]["cause"] in ("layout=nchw", "layout-nhwc-as-nchw")
+    assert entry["answers"]["restores"]
+
+
 def test_another_run_s_answers_can_be_the_trusted_ones(run: Path, tmp_path: Path) -> None:
     copy = _with_wrong_contract(run, tmp_path / "run", mean=(-1.5,), std=(1.0,))
     answers = _entry(_examined(copy, tmp_path / "out", against=run, items=300), "reference")["answers"]

@@ -134,13 +134,18 @@ def _choose(
         pairs = [(b, e) for b in plan.bundles for e in environments_for(b, plan.bundles, named)]
         return [_Chosen(b, e, known.get((b.name, e.name))) for b, e in pairs], []
     planned = {REFERENCE: REFERENCE_ENVIRONMENT} | {environment.name: environment for environment in plan.environments}
-    moved = [drift for drift in drifting if drift.changed and _is_asked(planned[drift.environment], plan)]
+    moved = [drift for drift in drifting if _moved(drift) and _is_asked(planned[drift.environment], plan)]
     worst = {(bundles[each.bundle].task, each.environment): each for each in reversed(moved)}
     first = sorted(worst.values(), key=lambda each: (each.environment not in plan.deployments, -each.share))[
         :MOST_CELLS
     ]
     chosen = [_Chosen(bundles[each.bundle], planned[each.environment], each) for each in first]
     return chosen, [drift.as_json() for drift in moved if drift not in first]
+
+
+def _moved(drift: Drift) -> bool:
+    """Whether predictions changed; a reference that cannot be judged at all is worth a look, too."""
+    return drift.changed > 0 or (drift.environment == REFERENCE and bool(drift.problem))
 
 
 def _is_asked(environment: Environment, plan: RunPlan) -> bool:
