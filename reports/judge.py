@@ -280,11 +280,8 @@ def _execution_json(execution: Execution | None) -> Json | None:
 
 
 def _cells_json(cells: list[JudgedCell], traffic: Mapping[Key, Json], margin: float) -> list[Json]:
-    changes = {
-        k: cell.measured.measurement["drop_pp"]["all"]["p_change"]
-        for k, cell in enumerate(cells)
-        if cell.measured.measurement["drop_pp"]["all"]
-    }
+    tests = {k: (cell.measured.measurement["drop_pp"]["all"] or {}).get("p_change") for k, cell in enumerate(cells)}
+    changes = {k: p for k, p in tests.items() if p is not None}
     q = dict(zip(changes, benjamini_hochberg(list(changes.values())).tolist(), strict=True))
     return [
         _cell_json(cell, q.get(k), traffic) | {"reading": cell_reading(cell.measured, margin)}

@@ -25,7 +25,8 @@ def measure_read(pairs: Pairs, readings: Mapping[Band, BandReading], rule: Rule)
     if not len(pairs):
         return nothing
     counts = count_strata(pairs)
-    levels = {str(level): counts[str(level)] for level in ALL_LEVELS if counts[str(level)].n}
+    together = ["all"] if ALL_LEVELS in readings else []  # read in one order, so they are a sample of all items
+    levels = {key: counts[key] for key in (*together, *map(str, ALL_LEVELS)) if counts[key].n}
     return {
         **nothing,
         "n": len(pairs),
@@ -49,7 +50,7 @@ def _by_level(
     for key, counts in levels.items():
         found["accuracy"][key] = counts.still_right / counts.n
         found["reference_accuracy"][key] = counts.right / counts.n
-        own = readings.get((int(key),))  # where the level is judged by itself
+        own = readings.get(ALL_LEVELS if key == "all" else (int(key),))  # where the level is judged by itself
         found["drop_pp"][key] = _drop(own.interval(rule.level) if own else level_interval(counts, rule.level))
         found["loss"][key] = _share(counts.lost, counts.right)
         found["gain"][key] = _share(counts.gained, counts.n - counts.right)

@@ -18,7 +18,7 @@ from gapshift.domains.open import open_dataset
 from gapshift.errors import SettingsError, WorkspaceError
 from gapshift.flows.check import CheckRequest, check
 from gapshift.flows.evaluate import evaluate_run
-from gapshift.records import ITEM_SCHEMA, write_cell, write_items
+from gapshift.records import ITEM_SCHEMA, read_items, write_cell, write_items
 from gapshift.reports.judge import judge
 from gapshift.reports.renderers.console import render_console
 from gapshift.reports.sequential import reading_order
@@ -124,6 +124,23 @@ def test_what_its_items_cannot_decide_is_inconclusive_with_the_number_that_would
     assert "of 40 for within" in reason
     assert "of 100 for beyond" in reason
     assert cell["items_needed"]["3"] > 400
+
+
+@pytest.mark.parametrize("bands", [((1, 2), (3,), (4, 5)), ((1, 2, 3, 4, 5),)])
+def test_levels_that_are_judged_together_are_read_together(tmp_path: Path, bands: tuple[tuple[int, ...], ...]) -> None:
+    """One order for each band, and 229 items of it certify; levels that come with it are shown with what was read."""
+    request = planted(tmp_path, LEVEL.tolist(), RIGHT, RIGHT)
+    check(replace(request, sequential=False, out=tmp_path / "first"))
+    table, (card,) = read_items(tmp_path / "first" / "items.parquet")
+    write_items(tmp_path / "items.parquet", table, [card.model_copy(update={"gated_bands": bands})])
+    summary, _ = check(replace(request, items=tmp_path / "items.parquet", allow_unlevelled=True))
+    (cell,) = summary["cells"]
+    assert summary["verdict"] == "PASS"
+    assert cell["n"] == 229 * len(bands)
+    assert cell["reading"]["levels"]["1"]["band"] == list(bands[0])
+    assert cell["reading"]["levels"]["1"]["there"] == PER_LEVEL * len(bands[0])
+    assert (cell["drop_pp"]["all"] is None) == (len(bands) > 1)
+    assert summary["reading"]["errors"]["beyond"] == pytest.approx(0.05 / len(bands))
 
 
 def test_an_equivalent_that_changes_a_prediction_fails_at_it(tmp_path: Path) -> None:
