@@ -18,6 +18,10 @@ from gapshift.reports.statistics.paired import tango_interval
 
 MOST_PLAYERS = 8
 """More would need over 255 subsets."""
+_UNSEEN = 2
+"""Without them 200 items of which 2% differ by a quarter and 0.5% by one the other way, in the mean by nothing, leave
+out zero in 21% of samples. Of 28 such mixtures (n = 200, 600; 1,500 samples each) the least coverage was 79%; with one of
+them it was 89.9%, with two 93.9%."""
 
 
 def shapley_values(worth: NDArray[Any]) -> NDArray[np.float64]:
@@ -59,11 +63,13 @@ def mean_difference(
     """Mean of differences (n,) that may be fractions, most of them zero, with a score interval.
 
     Shares and interactions of single items are such differences: of an item that no subset changes they are 0.
-    The interval is Tango's for as many pairs of which b' are lost and c' gained by one size s each: s, b' and c' are
-    those that have the values' mean, mean size and mean square, s = sum of squares / sum of sizes. Of differences -1,
-    0 and 1 it is Tango's own; without any it is Tango's at s = ``largest``, the largest difference that an item can
-    have, so that it never collapses. Where items come in ``clusters`` (n,), of n / inflation pairs, as the gate's
-    (``clusters.py``). NaN between the bounds without values. Raises ValueError for values beyond ``largest``.
+    The interval is Tango's for as many pairs of which b' are lost and c' gained by one size s each: b' and c' are those
+    that have the values' mean and mean size, and s = sum of squares / sum of sizes, as of a mean square, with
+    ``_UNSEEN`` items of the ``largest`` size that an item can have counted beside those that were seen. For a few small
+    differences say little about large ones, which may be rarer and matter more. Of differences -1, 0 and 1 it is
+    Tango's own; without any it is Tango's at s = ``largest``. Where items come in ``clusters`` (n,), of n / inflation
+    pairs, as the gate's (``clusters.py``). NaN between the bounds without values. Raises ValueError for values beyond
+    ``largest``.
 
     >>> mean_difference(np.array([1, 0, 0, 0])) == tango_interval(1, 0, 4)
     True
@@ -77,7 +83,7 @@ def mean_difference(
     n, total = len(numbers), float(sizes.sum())
     if not n:
         return unknown(-largest, largest)
-    size = float(numbers @ numbers) / total if total else largest
+    size = (float(numbers @ numbers) + _UNSEEN * largest**2) / (total + _UNSEEN * largest)
     found = clustering(numbers, sizes, clusters) if clusters is not None else None
     pairs = size * (found.inflation(tail) if found else 1.0)
     lost, gained = (float((sizes + sign * numbers).sum()) / 2 / pairs for sign in (1, -1))

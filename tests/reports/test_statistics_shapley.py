@@ -95,7 +95,7 @@ def test_whole_differences_give_tangos_interval(lost, gained, rest):
 
 def test_the_interval_is_in_the_unit_of_the_differences():
     values = np.repeat([1.0, -0.5, 0.25, 0], [5, 2, 7, 300])
-    whole, half = mean_difference(values), mean_difference(values / 2)
+    whole, half = mean_difference(values), mean_difference(values / 2, largest=0.5)
     assert (half.estimate, half.low, half.high) == pytest.approx((whole.estimate / 2, whole.low / 2, whole.high / 2))
     mirrored = mean_difference(-values)
     assert (mirrored.low, mirrored.high) == pytest.approx((-whole.high, -whole.low))
@@ -161,6 +161,29 @@ def test_coverage_of_shares(name, n):
         found = [mean_difference(share) for share in shares.T]
         covered += [one.low <= true <= one.high for one, true in zip(found, truth, strict=True)]
     assert (covered / 800).min() > 0.925
+
+
+# Shares of items that differ by so much, and by how much: small ones that are seen, large ones that may not be.
+UNEQUAL = {
+    "quarters against ones": ([0.25, -1], [0.02, 0.005]),
+    "eighths against ones": ([0.125, -1], [0.08, 0.01]),
+    "eighths beside ones": ([0.125, 1], [0.04, 0.003]),
+}
+
+
+@pytest.mark.parametrize("name", UNEQUAL)
+def test_what_was_not_seen_may_be_larger_than_what_was(name):
+    """800 draws of 200 items, so one standard error is 0.8 points; 79 to 88% before unseen items counted."""
+    sizes, shares = UNEQUAL[name]
+    rng, truth = np.random.default_rng(6), float(np.dot(sizes, shares))
+    samples = rng.choice([*sizes, 0.0], size=(800, 200), p=[*shares, 1 - sum(shares)])
+    found = [mean_difference(sample) for sample in samples]
+    assert np.mean([one.low <= truth + 1e-9 and truth - 1e-9 <= one.high for one in found]) > 0.92
+
+
+def test_one_small_difference_does_not_narrow_it_to_its_size():
+    nothing, small = mean_difference(np.zeros(200)), mean_difference(np.repeat([0.125, 0], [1, 199]))
+    assert small.high > 0.8 * nothing.high
 
 
 def test_students_t_would_not_cover_at_small_churn():
