@@ -20,8 +20,8 @@ MOST_PLAYERS = 8
 """More would need over 255 subsets."""
 _UNSEEN = 2
 """Without them 200 items of which 2% differ by a quarter and 0.5% by one the other way, in the mean by nothing, leave
-out zero in 21% of samples. Of 28 such mixtures (n = 200, 600; 1,500 samples each) the least coverage was 79%; with one of
-them it was 89.9%, with two 93.9%."""
+out zero in 21% of samples. The least coverage of 28 such mixtures (n = 200, 600; 1,500 samples each) was 79%; with one
+of them it was 89.9%, with two 93.9%."""
 
 
 def shapley_values(worth: NDArray[Any]) -> NDArray[np.float64]:
