@@ -32,7 +32,8 @@ _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def render_junit(summary: Json) -> str:
     """A run's summary as JUnit XML.
 
-    Gated: FAIL, INCONCLUSIVE and NO DATA are failures (``type`` holds the word), ERROR is an error.
+    Gated: FAIL and INCONCLUSIVE are failures (``type`` holds the word); ERROR and NO DATA are errors, since what
+    nobody could judge is no failure of the model.
     Not gated: skipped, with the measured drop in the message; so is a level that is left out at the floor,
     unless the run is strict. Characters that XML forbids become U+FFFD.
     """
@@ -122,10 +123,10 @@ def _judge_level(case: ElementTree.Element, cell: Json, key: str, word: object, 
 
 
 def _outcome(case: ElementTree.Element, verdict: str, message: str, detail: str) -> None:
-    """Attach a verdict: nothing for PASS, an error for ERROR, a failure of that type for the rest."""
+    """Attach a verdict: nothing for PASS, a failure for what was judged and did not pass, an error for the rest."""
     if verdict == "PASS":
         return
-    tag = "error" if verdict == "ERROR" else "failure"
+    tag = "failure" if verdict in ("FAIL", "INCONCLUSIVE") else "error"
     element = ElementTree.SubElement(case, tag, message=_clean(message), type=verdict)
     element.text = _clean(detail) or None
 

@@ -390,7 +390,7 @@ def test_junit_outcome_per_verdict() -> None:
         "level[e-level2]": "failure FAIL",
         "level[e-level3]": "error ERROR",
         "level[e-level4]": "failure INCONCLUSIVE",
-        "level[e-level5]": "failure NO DATA",
+        "level[e-level5]": "error NO DATA",
     }
 
 
@@ -398,9 +398,9 @@ def test_junit_outcome_per_verdict() -> None:
     ("change", "outcome"),
     [
         ({"status": "error"}, "error ERROR"),
-        ({"status": "skipped"}, "failure NO DATA"),
+        ({"status": "skipped"}, "error NO DATA"),
         ({"status": "not_applicable"}, "skipped"),
-        ({"status": "not_applicable", "verdict": "NO DATA"}, "failure NO DATA"),
+        ({"status": "not_applicable", "verdict": "NO DATA"}, "error NO DATA"),
         ({"status": "ok"}, "error ERROR"),
         ({"status": "error", "gated": False}, "skipped"),
     ],
@@ -411,7 +411,7 @@ def test_junit_cells_without_levels_fail_closed(change: dict[str, Any], outcome:
 
 def test_junit_verdict_that_no_level_explains_is_a_case_of_its_own() -> None:
     found = outcomes(CELL | {"verdict": "NO DATA", "levels": {"1": "PASS"}, "reason": "ran in float32"})
-    assert found == {"cell[e]": "failure NO DATA", "level[e-level1]": "passed"}
+    assert found == {"cell[e]": "error NO DATA", "level[e-level1]": "passed"}
 
 
 def test_junit_unknown_words_are_errors() -> None:
@@ -478,7 +478,7 @@ def test_a_folder_that_cannot_be_written_is_a_workspace_error(tmp_path: Path, ch
         render_all(tmp_path, check)
 
 
-@pytest.mark.parametrize(("strict", "tag"), [(False, "skipped"), (True, "failure")])
+@pytest.mark.parametrize(("strict", "tag"), [(False, "skipped"), (True, "error")])
 def test_a_level_left_out_at_the_floor_fails_a_strict_run_alone(study: dict[str, Any], strict: bool, tag: str) -> None:
     cell = next(cell for cell in study["cells"] if cell["gated"] and cell["verdict"] == "PASS")
     cell["levels"]["5"], cell["undecided_floor"] = "NO DATA", [5]
