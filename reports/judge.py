@@ -5,8 +5,8 @@ Nothing here runs a model, and the same files always give the same summary.
 Beside the keys that others build on, the summary holds:
 
 top level
-    ``headline`` (one sentence), ``command``, ``deployments``, ``strict``, ``notes``, ``data``,
-    ``interval_level``, ``environments`` [{name, kind, summary, deviations, groups}],
+    ``headline`` (one sentence), ``next_steps`` [{question, command}], ``command``, ``deployments``, ``strict``,
+    ``notes``, ``data``, ``interval_level``, ``environments`` [{name, kind, summary, deviations, groups}],
     ``items`` {judged, by_level, unreadable, withheld for a static quantiser},
     ``traffic`` [{name, by, summary, weights}]: the mixes that drops are re-weighted to,
     ``contrasts`` (regimes against each other),
@@ -72,6 +72,7 @@ from gapshift.reports.cells import LEVEL_KEYS, Json, ece
 from gapshift.reports.gate import Band
 from gapshift.reports.load import ALL_LEVELS, Reference, json_dict, strata
 from gapshift.reports.members import read_regimes
+from gapshift.reports.next_steps import next_steps
 from gapshift.reports.observability import observability_json
 from gapshift.reports.order import worst
 from gapshift.reports.planned import MeasuredBundle, MeasuredRun, read_run
@@ -108,6 +109,7 @@ def judge(workspace: Workspace) -> Json:
         "verdict": verdict,
         "headline": headline(run, verdict, cells),
         "reasons": reasons,
+        "next_steps": next_steps(cells),
         "margin_pp": run.plan.margin_pp,
         "alpha": run.plan.alpha,
         "interval_level": run.rule.level,

@@ -24,6 +24,7 @@ from gapshift.reports.renderers.view import (
     fixed,
     headline,
     interval,
+    next_steps,
     pool,
     pooled,
     reasons,
@@ -75,6 +76,8 @@ def _head(summary: Json, color: bool) -> Iterator[Text]:
         yield Text(f"  - {reason}")
     if len(found) > _MOST_REASONS:
         yield Text(f"  - and {len(found) - _MOST_REASONS} more in report.html")
+    for command, question in next_steps(summary):
+        yield Text(f"  next: {command}    ({question})")
     yield Text("")
     if study := console_lines(summary):
         yield from map(Text, study)

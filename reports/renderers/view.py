@@ -215,6 +215,11 @@ def reasons(summary: Json) -> list[str]:
     return [str(reason) for reason in given] if isinstance(given, Sequence) and not isinstance(given, str) else []
 
 
+def next_steps(summary: Json) -> list[tuple[str, str]]:
+    """What to ask next: a command, and the question that it answers."""
+    return [(str(step.get("command")), str(step.get("question"))) for step in summary.get("next_steps") or ()]
+
+
 def worst(verdicts: Iterable[Any]) -> str | None:
     """The worst of several verdicts, None where there is none; an unknown word counts as ERROR."""
     known = [word for word in verdicts if word]
