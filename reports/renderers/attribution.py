@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from markupsafe import Markup
-
 from gapshift.reports.attribution_words import smallest_words, where
 from gapshift.reports.renderers import page
-from gapshift.reports.renderers.html import HERE, environment_of
-from gapshift.reports.renderers.markdown import ROWS_SHOWN, escape
+from gapshift.reports.renderers.chapters import render_chapters
 from gapshift.reports.renderers.tables import Cell, Chapter, Figure, Part, Table, plain, prose, value_cell
 from gapshift.reports.renderers.view import LEVEL_KEYS, Json, at, mapping, rows, sentence
 from gapshift.reports.renderers.waterfall import Step, waterfall_chart
@@ -32,17 +28,7 @@ _LINES = 24
 
 def render_attribution(summary: Json, stem: str) -> dict[str, str]:
     """``STEM.html`` and ``STEM.md``, by file name."""
-    markdown = environment_of(HERE, autoescape=False)
-    markdown.filters["md"] = escape
-    html = environment_of(HERE, autoescape=True)
-    html.filters["minus"], html.filters["badge"] = page.minus, page.badge
-    style = Markup((HERE / "report.css").read_text(encoding="utf-8"))
-    of_page = _page(summary)
-    text = markdown.get_template("attribution.md.j2").render(rows_shown=ROWS_SHOWN, page=f"{stem}.html", **of_page)
-    return {
-        f"{stem}.md": re.sub(r"\n{3,}", "\n\n", text).strip() + "\n",
-        f"{stem}.html": html.get_template("attribution.html.j2").render(style=style, columns=COLUMNS, **of_page),
-    }
+    return render_chapters(stem, _page(summary), "attribution")
 
 
 def console_attribution(summary: Json) -> str:

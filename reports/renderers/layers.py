@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 
-from markupsafe import Markup
-
 from gapshift.reports.layer_words import error_words, node_words, passes_words, percent, size, weight_words
-from gapshift.reports.renderers import page
-from gapshift.reports.renderers.html import HERE, environment_of
+from gapshift.reports.renderers.chapters import render_chapters
 from gapshift.reports.renderers.layer_chart import Point, error_chart
-from gapshift.reports.renderers.markdown import ROWS_SHOWN, escape
 from gapshift.reports.renderers.tables import Cell, Chapter, Figure, Part, Table, plain, prose
 from gapshift.reports.renderers.view import Json, mapping, number, rows, sentence
 from gapshift.schema import REFERENCE
@@ -24,16 +19,7 @@ _SHOWN = 40
 
 def render_layers(summary: Json) -> dict[str, str]:
     """``layers.html`` and ``layers.md``, by file name."""
-    markdown = environment_of(HERE, autoescape=False)
-    markdown.filters["md"] = escape
-    html = environment_of(HERE, autoescape=True)
-    html.filters["minus"], html.filters["badge"] = page.minus, page.badge
-    style = Markup((HERE / "report.css").read_text(encoding="utf-8"))
-    text = markdown.get_template("layers.md.j2").render(rows_shown=ROWS_SHOWN, page="layers.html", **_page(summary))
-    return {
-        "layers.md": re.sub(r"\n{3,}", "\n\n", text).strip() + "\n",
-        "layers.html": html.get_template("layers.html.j2").render(style=style, **_page(summary)),
-    }
+    return render_chapters("layers", _page(summary))
 
 
 def console_layers(summary: Json) -> str:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, load, own, select
+from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.envs.cells import TaskItems
 from gapshift.envs.layers.examine import examine
 from gapshift.envs.layers.site import Sites
 from gapshift.envs.layers.told import RULES, examined_json
 from gapshift.errors import GapshiftError, NotApplicableError, SettingsError, SkippedError, WorkspaceError
-from gapshift.flows.again import moved_tasks, only, with_items
+from gapshift.flows.again import moved_tasks, named_environments, only, with_items
 from gapshift.flows.answer_causes import Trusted, answers_json, trusted_answers
 from gapshift.flows.judging import Sets
 from gapshift.flows.levels import read_rated
@@ -130,7 +130,7 @@ def _choose(
     if not names and (model or other_run):
         names = (REFERENCE,)
     if names:
-        named = _named(plan, names, file)
+        named = named_environments(plan, names, file)
         pairs = [(b, e) for b in plan.bundles for e in environments_for(b, plan.bundles, named)]
         return [_Chosen(b, e, known.get((b.name, e.name))) for b, e in pairs], []
     planned = {REFERENCE: REFERENCE_ENVIRONMENT} | {environment.name: environment for environment in plan.environments}
@@ -152,14 +152,6 @@ def _is_asked(environment: Environment, plan: RunPlan) -> bool:
     """Mistakes and stress are there to break: what breaks them is known. Named deployments are asked whatever they
     are."""
     return environment.kind in ("equivalent", "lossy") or environment.name in plan.deployments
-
-
-def _named(plan: RunPlan, names: tuple[str, ...], file: Path | None) -> tuple[Environment, ...]:
-    """Environments of a user's file, of the run's own, of ``gapshift.toml``, of the catalog."""
-    planned = {environment.name: environment for environment in plan.environments}
-    extra = {REFERENCE: REFERENCE_ENVIRONMENT} | own() | planned | (load(file) if file else {})
-    found = {environment.name: environment for environment in select(names, (), extra)}
-    return tuple(found[name] for name in dict.fromkeys(names))
 
 
 class _Examiner:
