@@ -121,8 +121,9 @@ def _facts(level: GapshiftLevel, limit: float) -> Iterator[tuple[str, str]]:
     cell, numbers, accuracy = level.cell, _numbers(level), level.reference_accuracy
     if numbers is not None:
         drop, low, high = numbers
-        share = f"{cell.run.summary['interval_level']:.0%}"
-        yield "drop", f"{drop:.2f} pp, {share} interval {low:.2f} to {high:.2f}, n = {level.n}"
+        what = "confidence sequence" if cell.summary.get("reading") else "interval"
+        share = f"{cell.run.summary['interval_level']:.0%} {what}"
+        yield "drop", f"{drop:.2f} pp, {share} {low:.2f} to {high:.2f}, n = {level.n}"
         yield "changed", f"{level.lost} lost (right before, wrong now), {level.gained} gained"
     if accuracy is not None:
         yield "reference", f"{accuracy:.1%} right" + (", near chance: a floor" if level.at_floor else "")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from gapshift.errors import UnknownNameError
 from gapshift.reports.cells import Json
+from gapshift.reports.counts import Counts
 from gapshift.reports.false_alarms import false_alarms_json, redraw_run
 from gapshift.reports.gate import Rule
 from gapshift.reports.planned import MeasuredCell, MeasuredRun
@@ -43,7 +44,7 @@ def plan_json(
 
 
 def _aside(run: MeasuredRun, cells: Sequence[MeasuredCell]) -> Iterator[str]:
-    """What keeps the run from passing whatever is drawn."""
+    """What keeps the run from passing whatever is drawn, or fails it with reason."""
     blocked = [cell.blocked.verdict for cell in cells if cell.blocked is not None]
     if blocked:
         yield (
@@ -56,3 +57,14 @@ def _aside(run: MeasuredRun, cells: Sequence[MeasuredCell]) -> Iterator[str]:
             f"the levels of {', '.join(tasks)} are too unreliable to be judged apart; what passes here is INCONCLUSIVE "
             "without --allow-unlevelled"
         )
+    changed = sum(cell.equivalent and any(map(_changes, cell.counts.values())) for cell in cells if not cell.blocked)
+    if changed:
+        one = changed == 1
+        yield (
+            f"{changed} equivalent environment{'s change' * (not one)}{' changes' * one} predictions outside ties; a "
+            "redrawn run fails by that as often as such items are drawn, which is no false alarm"
+        )
+
+
+def _changes(counts: Counts) -> bool:
+    return counts.changed_outside_ties > 0

@@ -96,13 +96,14 @@ def reading_notes(run: MeasuredRun) -> list[str]:
             f"Sequential: each gated level's items were read in an order drawn by seed {plan.seed} until the level was "
             f"decided or its items were used up{limit}. A level passes or fails by its e-value, which may be looked at "
             "after every item; intervals are 95% confidence sequences, wider than those of a full pass. What needs all "
-            "items is left out: tests, tilt, mean drop, calibration error, other traffic, monitoring, power."
+            "items is left out: tests, tilt, mean drop, calibration error, other traffic, monitoring, power. With "
+            "the same seed a larger budget reads on; another seed is another try, for which these errors do not allow."
         ]
     if plan.budget is not None:
         judged, there = items_drawn(run)
         return [
             f"Budget: {judged:,} of {there:,} items were judged, drawn evenly over the levels by seed {plan.seed}; "
-            "everything here is of those."
+            "everything here is of those. Judging again with another budget or seed is another try."
         ]
     return []
 

@@ -73,6 +73,7 @@ def test_nothing_lost_passes_on_part_of_the_items_and_says_so(unharmed: CheckReq
     }
     assert f"read in a drawn order until decided: {2 * read:,} of 4,000 answers" in summary["headline"]
     assert summary["notes"][0].startswith("Sequential: each gated level's items were read in an order drawn by seed 0")
+    assert "another seed is another try" in summary["notes"][0]
     assert "certified within it after 229 of 400 items (e-value 40, 40 needed)" in cell["level_reasons"]["1"]
 
 

@@ -300,6 +300,16 @@ def test_what_could_not_be_judged_is_left_aside_and_said(make_builder: Make) -> 
     ]
 
 
+def test_an_equivalent_that_changes_predictions_is_no_false_alarm_and_said(make_builder: Make) -> None:
+    builder = make_builder()
+    summary, _ = builder.judged(builder.answers(moved={3: 9}), kind="equivalent", named=False)
+    assert summary["false_alarms"]["false_fail"]["estimate"] > 0.9
+    assert summary["false_alarms"]["aside"] == [
+        "1 equivalent environment changes predictions outside ties; a redrawn run fails by that as often as such items "
+        "are drawn, which is no false alarm"
+    ]
+
+
 def test_nothing_gated_has_no_rates(make_builder: Make) -> None:
     builder = make_builder()
     summary, _ = builder.judged(builder.answers(), named=False)
