@@ -43,7 +43,7 @@ class _Part:
 
     @property
     def direction(self) -> int:
-        """1 the whole's, -1 against it, 0 where the interval holds zero."""
+        """1 the whole's, -1 against it, 0 where the interval includes zero."""
         return int(self.low > 0) - int(self.high < 0)
 
 
@@ -73,7 +73,7 @@ class Saying:
         if self._clear:
             return f"{environment} {verb} {self._amount(amount)} {where(self._level)}."
         return (
-            f"{environment} {verb} {self._amount(amount)} {where(self._level)}: that interval holds zero, so there is "
+            f"{environment} {verb} {self._amount(amount)} {where(self._level)}: that interval includes zero, so there is "
             "no damage to attribute."
         )
 
@@ -96,7 +96,7 @@ class Saying:
         begin = f"Of the {self._amount(self._signed(self._total))} {verb} {where(self._level)}, "
         if not with_it:
             first = max([*against, *rest], key=lambda part: part.estimate)
-            return [f"{begin}no deviation's share leaves out zero; {first.name} has the largest, {self._of(first)}."]
+            return [f"{begin}no deviation's share differs clearly from zero; {first.name} has the largest, {self._of(first)}."]
         said = begin + self._each(with_it, lambda part: f"{self._of(part)} come from {part.name}")
         if against:
             said += "; " + self._each(against, lambda part: f"{part.name} {other} {self._of(_turned(part))}")
@@ -138,7 +138,7 @@ class Saying:
         if not rest:
             return ""
         one = len(rest) == 1
-        return f"The interval{'s' * (not one)} of {_listed([part.name for part in rest])} hold{'s' * one} zero."
+        return f"The interval{'s' * (not one)} of {_listed([part.name for part in rest])} include{'s' * one} zero."
 
     # ----------------------------------------------------------------- without shares
 

@@ -219,7 +219,7 @@ def test_a_deviation_within_noise_is_not_blamed(builder):
     made.loses([NEAREST, THREADS], [*items(5, 0, 30), (4, 0)])
     said = entry_of(made.summary())["finding"]
     assert "5.0 [3.5, 7.0] come from resize.interpolation = nearest. " in said
-    assert "The interval of runtime.intra_op_threads = 1 holds zero." in said
+    assert "The interval of runtime.intra_op_threads = 1 includes zero." in said
     assert "adds" not in said
 
 
@@ -253,7 +253,7 @@ def test_parts_that_cancel_are_told_of(builder):
     made.loses([INT8], items(5, WRONG, WRONG + 30))
     made.loses([NEAREST, INT8], [*items(5, 0, 30), *items(5, WRONG, WRONG + 30)])
     said = entry_of(made.summary(level="5"))["finding"]
-    assert "that interval holds zero, so there is no damage to attribute" in said
+    assert "that interval includes zero, so there is no damage to attribute" in said
     assert "resize.interpolation = nearest costs 5.0 [" in said
     assert "precision.format = int8-dynamic gives back 5.0 [" in said
 
@@ -275,7 +275,7 @@ def test_a_drop_that_no_share_is_clear_of(builder):
         for some in combinations(players, size):
             made.loses(some, [(5, players.index(player)) for player in some])
     said = entry_of(made.summary())["finding"]
-    assert "no deviation's share leaves out zero; " in said
+    assert "no deviation's share differs clearly from zero; " in said
     assert "come from" not in said
 
 
