@@ -9,7 +9,7 @@ import pytest
 
 from gapshift.errors import SettingsError, UnknownNameError
 from gapshift.schema import Contract, Deployment, Environment, RunPlan, Runtime
-from gapshift.settings import read_toml, validate
+from gapshift.settings import environment_toml, read_toml, validate
 
 CONTRACT: dict[str, Any] = {
     "preprocessing": {"resize": {"size": [8, 8]}},
@@ -21,6 +21,19 @@ def test_a_file_becomes_its_tree(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text('text = "é"\n[table]\nvalue = 1\n', encoding="utf-8")
     assert read_toml(path) == {"text": "é", "table": {"value": 1}}
+
+
+@pytest.mark.parametrize("name", ["edge-smallest", "edge.v2-smallest"])
+def test_an_environment_reads_back_as_the_same(tmp_path: Path, name: str) -> None:
+    deviations = {
+        "preprocessing.mean": [0.5, 0.25],
+        "preprocessing.resize.antialias": False,
+        "runtime.provider": 'ä "b"',
+    }
+    path = tmp_path / "a.toml"
+    path.write_text(environment_toml(name, "lossy", "A part.", deviations), encoding="utf-8")
+    entry = {"kind": "lossy", "summary": "A part.", "deviations": deviations}
+    assert read_toml(path) == {"environments": {name: entry}}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from gapshift.reports.renderers.chapters import render_chapters
 from gapshift.reports.renderers.tables import Cell, Chapter, Figure, Part, Table, plain, prose, value_cell
 from gapshift.reports.renderers.view import LEVEL_KEYS, Json, at, mapping, rows, sentence
 from gapshift.reports.renderers.waterfall import Step, waterfall_chart
+from gapshift.settings import environment_toml
 
 COLUMNS = (*LEVEL_KEYS, "all", "mean")
 WORDS = (
@@ -103,16 +104,9 @@ def _of_models(names: Sequence[str], total: int) -> str:
 
 
 def _toml(summary: Json, deviations: Json, place: int) -> str:
-    """An environment for gapshift.toml; strings, numbers, true, false and lists are TOML as they are JSON."""
-    name = f"{summary.get('environment')}-smallest" + (f"-{place}" if place else "")
-    lines = [
-        f"[environments.{name}]",
-        f"kind = {json.dumps(summary.get('kind'))}",
-        f"summary = {json.dumps('The part of ' + str(summary.get('environment')) + ' that still fails.')}",
-        f"[environments.{name}.deviations]",
-        *(f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False)}" for key, value in deviations.items()),
-    ]
-    return "\n".join(lines)
+    whole = str(summary.get("environment"))
+    name = f"{whole}-smallest" + (f"-{place}" if place else "")
+    return environment_toml(name, str(summary.get("kind")), f"The part of {whole} that still fails.", deviations)
 
 
 # --------------------------------------------------------------------- the page

@@ -7,7 +7,7 @@ caller states beside the result how many were scored.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -75,12 +75,20 @@ def ece_difference(
     def difference(weights: _Vector) -> _Vector:
         return _debiased(environment @ weights) - _debiased(reference @ weights)
 
-    draws = np.concatenate([difference(weights) for weights in bootstrap_weights(seed, n, resamples)])
+    return bootstrapped(difference, n, z, seed, resamples)
+
+
+def bootstrapped(difference: Callable[[_Vector], _Vector], n: int, z: float, seed: int, resamples: int) -> Estimate:
+    """A difference over ``n`` items with a normal interval of ``z`` bootstrap standard errors.
+
+    ``difference`` takes item weights (n, R) to values (R,).
+    """
+    draws = np.concatenate([difference(weights) for weights in _bootstrap_weights(seed, n, resamples)])
     estimate, reach = float(difference(np.ones((n, 1)))[0]), z * float(np.std(draws, ddof=1))
     return Estimate(estimate, estimate - reach, estimate + reach)
 
 
-def bootstrap_weights(seed: int, n: int, resamples: int) -> Iterator[_Vector]:
+def _bootstrap_weights(seed: int, n: int, resamples: int) -> Iterator[_Vector]:
     """How often each resample draws each item, (n, resamples) in blocks that stay small in memory."""
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK // n)

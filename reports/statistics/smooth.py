@@ -21,7 +21,7 @@ from scipy.fft import dct
 from scipy.sparse import csr_array
 
 from gapshift.reports.statistics.base import Estimate, two_sided_z, unknown
-from gapshift.reports.statistics.calibration import bootstrap_weights, scored
+from gapshift.reports.statistics.calibration import bootstrapped, scored
 
 _Vector = NDArray[np.float64]
 _GRID = 256
@@ -76,9 +76,7 @@ def smooth_ece_difference(
     def difference(weights: _Vector) -> _Vector:
         return _smooth(environment, weights) - _smooth(reference, weights)
 
-    draws = np.concatenate([difference(weights) for weights in bootstrap_weights(seed, n, resamples)])
-    estimate, reach = float(difference(np.ones((n, 1)))[0]), z * float(np.std(draws, ddof=1))
-    return Estimate(estimate, estimate - reach, estimate + reach)
+    return bootstrapped(difference, n, z, seed, resamples)
 
 
 def _cosines(confidence: _Vector, correct: _Vector) -> csr_array:

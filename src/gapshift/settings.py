@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args
@@ -50,6 +52,32 @@ def user_traffic() -> tuple[Traffic, ...]:
             raise SettingsError(f"{where}: the table's header is the name; take the key 'name' away.")
         found.append(validate(Traffic, {"name": name, **entry}, where))
     return tuple(found)
+
+
+def environment_toml(name: str, kind: str, summary: str, deviations: Mapping[str, Any]) -> str:
+    """An environment as a table for ``gapshift.toml``; texts, numbers, booleans and lists are JSON's.
+
+    >>> print(environment_toml("mine", "lossy", "Mine.", {"preprocessing.lowercase": False}))
+    [environments.mine]
+    kind = "lossy"
+    summary = "Mine."
+    [environments.mine.deviations]
+    "preprocessing.lowercase" = false
+    """
+    header = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)  # a bare dot would begin another table
+    values = (
+        f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+        for key, value in deviations.items()
+    )
+    return "\n".join(
+        [
+            f"[environments.{header}]",
+            f"kind = {json.dumps(kind)}",
+            f"summary = {json.dumps(summary)}",
+            f"[environments.{header}.deviations]",
+            *values,
+        ]
+    )
 
 
 def validate(model: type[Model], tree: Any, where: str) -> Model:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gapshift.cli.shared import (
+    MOVED_DATA,
     PATH,
     Console,
     calibration_options,
     environment_file_option,
     json_option,
     quantiser_source,
-    say,
+    show_found,
 )
 
 LEVELS = ("1", "2", "3", "4", "5", "all", "mean")
@@ -48,7 +48,7 @@ LEVELS = ("1", "2", "3", "4", "5", "all", "mean")
     is_flag=True,
     help="No shares: each deviation alone and all but each, where else every combination of up to eight is evaluated.",
 )
-@click.option("--data", help="Where the run's data lies now, if it moved (TASK=PATH where it has several tasks).")
+@MOVED_DATA
 @calibration_options
 @click.option("--out", type=PATH, help="Folder of the explanation (default: RUN/explain).")
 @json_option
@@ -69,9 +69,5 @@ def explain(context: click.Context, /, run: Path, out: Path | None, as_json: boo
             debug=context.obj["debug"],
             **options,
         )
-    say(console_attribution(summary), as_json)
-    for path in paths.values():
-        say(str(path), as_json)
-    if as_json:
-        click.echo(json.dumps(summary, allow_nan=False))
+    show_found(console_attribution(summary), summary, paths, as_json)
     return 0

@@ -12,6 +12,7 @@ from gapshift.cli.layers import layer_options, layer_settings, show_layers
 from gapshift.cli.shared import (
     BUDGET,
     MARGIN,
+    MOVED_DATA,
     PATH,
     Console,
     calibration_options,
@@ -101,7 +102,7 @@ def _judged(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool
     metavar="NAME",
     help="Only this bundle of the run; needs --out, but with --layers. Repeatable.",
 )
-@click.option("--data", help="Where the run's data lies now, if it moved (TASK=PATH where it has several tasks).")
+@MOVED_DATA
 @calibration_options
 @environment_options
 @click.option(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from gapshift.cli.shared import PATH, Console, quantiser_source, say
+from gapshift.cli.shared import PATH, Console, quantiser_source, show_found
 from gapshift.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -82,9 +81,5 @@ def show_layers(
         summary, paths = layers_run(
             run, out, calibration_data=source, reporter=reporter, debug=context.obj["debug"], **layers, **kept
         )
-    say(console_layers(summary), as_json)
-    for path in paths.values():
-        say(str(path), as_json)
-    if as_json:
-        click.echo(json.dumps(summary, allow_nan=False))
+    show_found(console_layers(summary), summary, paths, as_json)
     return 0

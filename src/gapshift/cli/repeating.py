@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gapshift.cli.shared import (
+    MOVED_DATA,
     PATH,
     Console,
     calibration_options,
     environment_file_option,
     json_option,
     quantiser_source,
-    say,
+    show_found,
 )
 
 
@@ -34,7 +34,7 @@ from gapshift.cli.shared import (
 @click.option(
     "--bundle", "bundles", multiple=True, metavar="NAME", help="A model of the run (default: all). Repeatable."
 )
-@click.option("--data", help="Where the run's data lies now, if it moved (TASK=PATH where it has several tasks).")
+@MOVED_DATA
 @calibration_options
 @click.option("--out", type=PATH, help="Folder of the repeats (default: RUN/repeats).")
 @json_option
@@ -53,9 +53,5 @@ def repeat(context: click.Context, /, run: Path, out: Path | None, as_json: bool
             debug=context.obj["debug"],
             **options,
         )
-    say(console_repeats(summary), as_json)
-    for path in paths.values():
-        say(str(path), as_json)
-    if as_json:
-        click.echo(json.dumps(summary, allow_nan=False))
+    show_found(console_repeats(summary), summary, paths, as_json)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -14,7 +13,7 @@ from gapshift.cli.shared import (
     environment_file_option,
     json_option,
     quantiser_source,
-    say,
+    show_found,
 )
 
 
@@ -61,9 +60,5 @@ def search(context: click.Context, /, as_json: bool, **options: Any) -> int:
     request = SearchRequest(calibration_data=source, debug=context.obj["debug"], **options)
     with Console() as reporter:
         summary, paths = search_run(request, reporter)
-    say(console_search(summary), as_json)
-    for path in paths.values():
-        say(str(path), as_json)
-    if as_json:
-        click.echo(json.dumps(summary, allow_nan=False))
+    show_found(console_search(summary), summary, paths, as_json)
     return 0

@@ -101,6 +101,10 @@ def environment_options(command: Command) -> Command:
     return command
 
 
+MOVED_DATA = click.option(
+    "--data", help="Where the run's data lies now, if it moved (TASK=PATH where it has several tasks)."
+)
+
 BUDGET = click.option(
     "--budget",
     type=click.IntRange(1),
@@ -161,8 +165,14 @@ def show(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool) -
     """The verdict, the table and where the reports lie, the page last."""
     from gapshift.reports.renderers.console import render_console
 
-    say(render_console(summary, color=sys.stdout.isatty() and not as_json), as_json)
-    for path in reversed(list(paths.values())):
+    text = render_console(summary, color=sys.stdout.isatty() and not as_json)
+    show_found(text, summary, dict(reversed(list(paths.items()))), as_json)
+
+
+def show_found(text: str, summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool) -> None:
+    """What was found in words, where its files lie, and with ``--json`` the summary in the last line."""
+    say(text, as_json)
+    for path in paths.values():
         say(str(path), as_json)
     if as_json:
         click.echo(json.dumps(summary, allow_nan=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from gapshift.reports.summary import summary_text
 from gapshift.reports.verdicts import JudgedCell
 from gapshift.schema import Bundle, DataSource, Environment, RunPlan, takes
 from gapshift.schema.family import Family
+from gapshift.settings import environment_toml
 from gapshift.workspace import Workspace
 
 COMMAND = "search"
@@ -229,22 +229,10 @@ def _smallest(
         **judge.cell_json(search.judged[environment.name]),
         "settled": found.settled,
         "listed_as": next(same, None),
-        "toml": as_toml(environment),
+        "toml": environment_toml(
+            environment.name, environment.kind, "Found by gapshift search.", environment.deviations
+        ),
     }
-
-
-def as_toml(environment: Environment) -> str:
-    """A table for ``gapshift.toml``, which makes a composed environment one that is known by name."""
-    values = "\n".join(f"{json.dumps(key)} = {_value(value)}" for key, value in environment.deviations.items())
-    return (
-        f"[environments.{environment.name}]\nkind = {json.dumps(environment.kind)}\n"
-        f'summary = "Found by gapshift search."\n[environments.{environment.name}.deviations]\n{values}\n'
-    )
-
-
-def _value(value: Any) -> str:
-    """A value of a deviation in TOML, whose texts, numbers, booleans and lists are JSON's."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _report(derived: Derived, summary: dict[str, Any], reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
