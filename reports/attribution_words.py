@@ -96,7 +96,7 @@ class Saying:
         begin = f"Of the {self._amount(self._signed(self._total))} {verb} {where(self._level)}, "
         if not with_it:
             first = max([*against, *rest], key=lambda part: part.estimate)
-            return [f"{begin}no deviation's share differs clearly from zero; {first.name} has the largest, {self._of(first)}."]
+            return [f"{begin}no share differs clearly from zero; {first.name} has the largest, {self._of(first)}."]
         said = begin + self._each(with_it, lambda part: f"{self._of(part)} come from {part.name}")
         if against:
             said += "; " + self._each(against, lambda part: f"{part.name} {other} {self._of(_turned(part))}")

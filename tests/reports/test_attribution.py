@@ -275,7 +275,7 @@ def test_a_drop_that_no_share_is_clear_of(builder):
         for some in combinations(players, size):
             made.loses(some, [(5, players.index(player)) for player in some])
     said = entry_of(made.summary())["finding"]
-    assert "no deviation's share differs clearly from zero; " in said
+    assert "no share differs clearly from zero; " in said
     assert "come from" not in said
 
 
