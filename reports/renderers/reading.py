@@ -86,5 +86,5 @@ def rule(summary: Json) -> str:
         f"A level passes when its e-value for a drop below {margin:g} pp reaches {needed[0]}, and fails when that for "
         f"a drop above it reaches {needed[1]} (α = {alpha:g} over all planned tests). Where its items, or the budget, "
         "end before that, it is INCONCLUSIVE. An equivalent environment fails at the first prediction that it changes "
-        "outside ties. Brackets hold 95% confidence sequences."
+        "outside ties; what was not read was not compared. Brackets hold 95% confidence sequences."
     )

@@ -88,6 +88,7 @@ def test_every_report_says_that_it_was_read_in_part(unharmed: CheckRequest) -> N
         assert "229 of 400" in report
         assert "95% confidence sequences" in report
         assert "Holm-adjusted" not in report
+    assert "what was not read was not compared" in page
     assert '<property name="items_read" value="23' in junit
     assert '<property name="decided_after" value="229" />' in junit
     assert '<property name="e_within" value="40.37" />' in junit
