@@ -250,17 +250,8 @@ def derive(
     if old.command == command:
         raise WorkspaceError(f"{source.root} holds {what} already; give the folder of the run that they are of.")
     chosen = only(old, bundles)
-    changes = {
-        "command": command,
-        "tasks": moved_tasks(chosen, data, calibration_data),
-        "runs": (),
-        "environments": (),
-        "deployments": (),
-        "traffic": (),
-        "notes": notes,
-        **in_full(chosen),
-    }
-    plan, sets = with_items(chosen.model_copy(update=changes), source)
+    tasks = moved_tasks(chosen, data, calibration_data)
+    plan, sets = with_items(derived_plan(chosen, command, notes=notes).model_copy(update={"tasks": tasks}), source)
     target = Workspace(folder)
     refuse_other_runs(target, plan, command, what)
     with target.lock():
@@ -268,9 +259,20 @@ def derive(
         yield Derived(target, plan, sets, _answered(source, target))
 
 
-def in_full(plan: RunPlan) -> dict[str, Any]:
-    """What changes in a plan whose cells are to answer all items that it judges."""
-    return {"sequential": False, "budget": None} if plan.sequential else {}
+def derived_plan(
+    plan: RunPlan, command: str, environments: tuple[Environment, ...] = (), notes: tuple[str, ...] = ()
+) -> RunPlan:
+    """The plan of a run of the same models on the same items, all of which answer, in other environments."""
+    changes: dict[str, Any] = {
+        "command": command,
+        "runs": (),
+        "environments": environments,
+        "deployments": (),
+        "traffic": (),
+        "notes": notes,
+    }
+    whole = {"sequential": False, "budget": None} if plan.sequential else {}
+    return plan.model_copy(update=changes | whole)
 
 
 def _answered(source: Workspace, target: Workspace) -> dict[str, Path]:

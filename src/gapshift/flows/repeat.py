@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gapshift.errors import WorkspaceError
-from gapshift.flows.again import bring, in_full, moved_tasks, named_environments, only, refuse_other_runs, with_items
-from gapshift.flows.judging import run_cells
+from gapshift.flows.again import (
+    bring,
+    derived_plan,
+    moved_tasks,
+    named_environments,
+    only,
+    refuse_other_runs,
+    with_items,
+)
+from gapshift.flows.judging import Sets, run_cells
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.records import write_text
 from gapshift.reports.renderers.repeats import render_repeats
@@ -50,27 +59,16 @@ def repeat_run(
     plan = _plan(only(old, bundles), environments, environment_file)
     plan, sets = with_items(plan.model_copy(update={"tasks": moved_tasks(plan, data, calibration_data)}), source)
     refuse_other_runs(target, plan, COMMAND, "repeats")
-    with target.lock():
-        bring(source, target, plan)
-        target.write_plan(plan)
-        run_cells(target, plan, sets, reporter, debug, keep_outputs=True)
-        return write_repeats(target, reporter)
+    return repeat_into(source, target, plan, sets, reporter, debug)
 
 
 def _plan(old: RunPlan, names: tuple[str, ...], file: Path | None) -> RunPlan:
     """Every environment and its repeats."""
     bases = named_environments(old, names or (REFERENCE, *old.deployments), file)
     repeats = tuple(repeat for base in bases for repeat in repeats_of(base))
-    changes = {
-        "command": COMMAND,
-        "runs": (),
-        "environments": (*(base for base in bases if base.name != REFERENCE), *repeats),
-        "deployments": (),
-        "traffic": (),
-        "notes": tuple(_left_out(base) for base in bases if own_settings(base)),
-        **in_full(old),
-    }
-    return validate(RunPlan, old.model_copy(update=changes).model_dump(), "the plan of the repeats")
+    environments = (*(base for base in bases if base.name != REFERENCE), *repeats)
+    notes = tuple(_left_out(base) for base in bases if own_settings(base))
+    return validate(RunPlan, derived_plan(old, COMMAND, environments, notes).model_dump(), "the plan of the repeats")
 
 
 def _left_out(base: Environment) -> str:
@@ -78,11 +76,17 @@ def _left_out(base: Environment) -> str:
     return f"{base.name} says itself what {said} would set; not repeated so."
 
 
-def write_repeats(target: Workspace, reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
-    """What a folder's repeats changed, as a summary, and the files that say so by name."""
-    reporter.stage("judge")
-    summary = judge_repeats(target)
-    texts = {"repeats.json": summary_text(summary), **render_repeats(summary)}
-    for name, text in texts.items():
-        write_text(target.root / name, text)
-    return summary, {name: target.root / name for name in texts}
+def repeat_into(
+    source: Workspace, target: Workspace, plan: RunPlan, sets: Mapping[str, Sets], reporter: Reporter, debug: bool
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Run a plan's repeats in ``target``; what they changed, as a summary, and the files that say so by name."""
+    with target.lock():
+        bring(source, target, plan)
+        target.write_plan(plan)
+        run_cells(target, plan, sets, reporter, debug, keep_outputs=True)
+        reporter.stage("judge")
+        summary = judge_repeats(target)
+        texts = {"repeats.json": summary_text(summary), **render_repeats(summary)}
+        for name, text in texts.items():
+            write_text(target.root / name, text)
+        return summary, {name: target.root / name for name in texts}

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.errors import SettingsError
-from gapshift.flows.again import bring
-from gapshift.flows.judging import Sets, run_cells
-from gapshift.flows.repeat import COMMAND, write_repeats
+from gapshift.flows.again import derived_plan
+from gapshift.flows.judging import Sets
+from gapshift.flows.repeat import COMMAND, repeat_into
 from gapshift.flows.reporting import Reporter
 from gapshift.reports.planned import is_gated, planned_cell
 from gapshift.schema import REFERENCE, Environment, RunPlan
@@ -24,21 +24,8 @@ def repeat_gated(source: Workspace, plan: RunPlan, sets: Mapping[str, Sets], rep
     """
     target = Workspace(source.root / FOLDER)
     target.refuse_other_command(COMMAND)
-    repeats = plan.model_copy(
-        update={
-            "command": COMMAND,
-            "runs": (),
-            "environments": tuple(_with_repeats(_gated(source, plan))),
-            "deployments": (),
-            "traffic": (),
-            "notes": (),
-        }
-    )
-    with target.lock():
-        bring(source, target, repeats)
-        target.write_plan(repeats)
-        run_cells(target, repeats, sets, reporter, debug, keep_outputs=True)
-        write_repeats(target, reporter)
+    repeats = derived_plan(plan, COMMAND, tuple(_with_repeats(_gated(source, plan))))
+    repeat_into(source, target, repeats, sets, reporter, debug)
 
 
 def refuse_sequential(self_test: bool, sequential: bool) -> None:
