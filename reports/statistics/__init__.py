@@ -37,13 +37,9 @@ from gapshift.reports.statistics.power import items_for_zero, items_to_decide
 from gapshift.reports.statistics.proportions import clopper_pearson, wilson
 from gapshift.reports.statistics.seeds import over_seeds_and_items, paired_contrast
 from gapshift.reports.statistics.sequential import (
-    Decision,
     SequentialRule,
-    Watch,
     confidence_sequence,
-    first_decision,
     items_until,
-    log_e_process,
     log_e_values,
 )
 from gapshift.reports.statistics.shapley import MOST_PLAYERS, mean_difference, shapley_values
@@ -54,11 +50,9 @@ from gapshift.reports.statistics.weighted import clustered_drop, even_groups_dro
 __all__ = [
     "MOST_PLAYERS",
     "Clustering",
-    "Decision",
     "Estimate",
     "SequentialRule",
     "Swapped",
-    "Watch",
     "ability",
     "ability_shift",
     "benjamini_hochberg",
@@ -81,13 +75,11 @@ __all__ = [
     "even_groups_drop",
     "exact_tail",
     "fail_probability",
-    "first_decision",
     "holm",
     "items_for",
     "items_for_zero",
     "items_to_decide",
     "items_until",
-    "log_e_process",
     "log_e_values",
     "loss_slope",
     "margin_for_zero",

@@ -27,7 +27,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,9 +34,6 @@ from numpy.typing import ArrayLike, NDArray
 from gapshift.reports.statistics.base import Estimate, checked_level, unknown
 
 _Vector = NDArray[np.float64]
-
-Finding = Literal["within", "beyond"]
-"""``within``: the drop is below the margin. ``beyond``: it is above."""
 
 _SHARES = 0.99 * 0.5 ** np.arange(7)
 """Bets, as shares of the largest that is allowed."""
@@ -109,25 +105,6 @@ def _crossing(rejected: Callable[[float], bool], low: float, high: float) -> flo
     return high
 
 
-def log_e_process(difference: NDArray[Any], margin: float) -> tuple[_Vector, _Vector]:
-    """Both log capitals after each item, (n,) each, of differences (n,) in the order in which they came.
-
-    Raises ValueError for values other than -1, 0 and 1 (an unscored item is not a difference).
-    """
-    values = _checked(difference)
-    b, c = np.cumsum(values > 0), np.cumsum(values < 0)
-    return log_e_values(b, c, np.arange(1, len(values) + 1), margin)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What was found, after how many items, and the e-value (capped at the largest float) that it took."""
-
-    finding: Finding
-    items: int
-    e_value: float
-
-
 @dataclass(frozen=True)
 class SequentialRule:
     """When to stop. Errors: ``within`` although D >= margin, at most ``alpha_within``; ``beyond`` although
@@ -171,58 +148,3 @@ def items_until(b: int, c: int, n: int, rule: SequentialRule, most: int = 10_000
         middle = (low + high) // 2
         low, high = (low, middle) if rule.decides(b * middle / n, c * middle / n, middle) else (middle, high)
     return high
-
-
-def first_decision(difference: NDArray[Any], rule: SequentialRule) -> Decision | None:
-    """The first item at which either capital reaches its threshold; None where none does.
-
-    >>> first_decision(np.zeros(1000), SequentialRule(0.02))
-    Decision(finding='within', items=192, e_value=20.005445582566317)
-    """
-    return Watch(rule).feed(difference)
-
-
-class Watch:
-    """One level's sequence, fed in batches of any size; it stops at the item that decides.
-
-    >>> watch = Watch(SequentialRule(0.02))
-    >>> [watch.feed(np.ones(3)) is None, watch.feed(np.ones(30)).finding, watch.seen]
-    [True, 'beyond', 6]
-    """
-
-    def __init__(self, rule: SequentialRule) -> None:
-        self.rule = rule
-        self.lost = self.gained = self.seen = 0
-        self.decision: Decision | None = None
-
-    def feed(self, difference: NDArray[Any]) -> Decision | None:
-        """Take the next differences (k,) in order; those after a decision are left unread."""
-        values = _checked(difference)
-        if self.decision is not None or not len(values):
-            return self.decision
-        b, c = self.lost + np.cumsum(values > 0), self.gained + np.cumsum(values < 0)
-        n = self.seen + np.arange(1, len(values) + 1)
-        read = self._decide(b, c, n)
-        self.lost, self.gained, self.seen = int(b[read]), int(c[read]), int(n[read])
-        return self.decision
-
-    def _decide(self, b: NDArray[np.int64], c: NDArray[np.int64], n: NDArray[np.int64]) -> int:
-        """The place of the deciding item, or of the last one where none decides."""
-        within, beyond = log_e_values(b, c, n, self.rule.margin)
-        certified, proven = within >= -math.log(self.rule.alpha_within), beyond >= -math.log(self.rule.alpha_beyond)
-        places = np.flatnonzero(certified | proven)
-        if not len(places):
-            return len(n) - 1
-        place = int(places[0])
-        # Both players cannot be rich at once: what one wins at an item the other loses.
-        finding: Finding = "within" if certified[place] else "beyond"
-        evidence = float((within if certified[place] else beyond)[place])
-        self.decision = Decision(finding, int(n[place]), math.exp(min(evidence, 709.0)))
-        return place
-
-
-def _checked(difference: NDArray[Any]) -> _Vector:
-    values = np.asarray(difference, dtype=np.float64)
-    if values.ndim != 1 or not np.isin(values, (-1, 0, 1)).all():
-        raise ValueError("difference must be a vector of -1, 0 and 1; leave unscored pairs out")
-    return values

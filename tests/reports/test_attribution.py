@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +16,8 @@ from gapshift.reports.statistics import tango_interval
 from gapshift.reports.verdicts import gated_p, judge_beside, judge_cells
 from gapshift.schema import Environment
 
-MADE = runpy.run_path(str(Path(__file__).parent / "attributions.py"))
-INT8, NAME, NEAREST, THREADS = (MADE[name] for name in ("INT8", "NAME", "NEAREST", "THREADS"))
-Combined, entry_of, items = (MADE[name] for name in ("Combined", "entry_of", "items"))
+from .attributions import INT8, NAME, NEAREST, RULE, THREADS, Combined, entry_of, items
+
 WRONG = 400  # of 600 items of level 5 the first 360 are right, so these are wrong in the reference
 
 
@@ -324,7 +321,7 @@ def test_over_eight_deviations_have_no_shares(builder):
 def test_an_environment_without_answers_has_its_reason(two):
     found = two.explained(players=(), problem=("skipped", "no such accelerator here"))
     assert isinstance(found, Explained)
-    entry = entry_of(attribution_json(two.environment(NEAREST.keys, NAME), [found], MADE["RULE"], None, True))
+    entry = entry_of(attribution_json(two.environment(NEAREST.keys, NAME), [found], RULE, None, True))
     assert entry["finding"] == f"{NAME} was not measured: skipped: no such accelerator here"
     assert (entry["verdict"], entry["level"], entry["players"]) == (None, None, [])
 

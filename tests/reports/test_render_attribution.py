@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import runpy
 import tomllib
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +16,8 @@ from gapshift.reports.renderers.attribution import console_attribution, lead, re
 from gapshift.reports.renderers.view import Interval
 from gapshift.reports.renderers.waterfall import Step, waterfall_chart
 
-MADE = runpy.run_path(str(Path(__file__).parent / "attributions.py"))
-INT8, NAME, NEAREST = (MADE[name] for name in ("INT8", "NAME", "NEAREST"))
-Combined, items, summary_of = (MADE[name] for name in ("Combined", "items", "summary_of"))
+from .attributions import INT8, NAME, NEAREST, Combined, items, summary_of
+
 VOID = ("meta", "link", "path", "rect", "circle", "br")
 
 

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from gapshift.domains.base import rank
 from gapshift.reports.statistics import (
     SequentialRule,
-    Watch,
-    first_decision,
-    log_e_process,
     log_e_values,
 )
+
+from .decisions import first_decision
 
 RULE = SequentialRule(0.02)
 
@@ -79,36 +78,7 @@ def test_time_to_a_decision(losing: float, gaining: float, finding: str, most: i
     assert np.mean([each.items for each in found]) < most
 
 
-# ------------------------------------------------------------------------------- batches
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.integers(0, 10_000), st.lists(st.integers(0, 200), min_size=1, max_size=8), st.sampled_from([0, 0.02, 0.3]))
-def test_batches_change_nothing(seed: int, sizes: list[int], losing: float) -> None:
-    d = drawn(np.random.default_rng(seed), (sum(sizes),), losing, 0.01)
-    watch = Watch(RULE)
-    for batch in np.split(d, np.cumsum(sizes)[:-1]):
-        watch.feed(batch)
-    whole = first_decision(d, RULE)
-    assert watch.decision == whole
-    assert watch.seen == (whole.items if whole else len(d))
-    assert (watch.lost, watch.gained) == ((d[: watch.seen] > 0).sum(), (d[: watch.seen] < 0).sum())
-
-
-def test_a_decision_stands_whatever_comes_after() -> None:
-    watch = Watch(RULE)
-    first = watch.feed(np.zeros(500))
-    assert (first.finding, watch.seen) == ("within", 192)
-    assert watch.feed(np.ones(500)) is first
-    assert watch.seen == 192
-
-
-def test_the_process_is_the_value_after_each_item() -> None:
-    d = np.array([0, 1, 0, -1, 1])
-    within, beyond = log_e_process(d, 0.02)
-    assert (within[-1], beyond[-1]) == tuple(float(side) for side in log_e_values(2, 1, 5, 0.02))
-    assert len(within) == len(beyond) == 5
-    assert [float(side) for side in log_e_values(0, 0, 0, 0.02)] == pytest.approx([0, 0], abs=1e-12)
+# ------------------------------------------------------------------------------- the rule
 
 
 def test_nothing_decides_nothing() -> None:
@@ -122,11 +92,7 @@ def test_a_share_of_alpha_for_each_of_a_family_takes_longer_to_prove_and_no_long
     assert first_decision(np.zeros(500), shared) == first_decision(np.zeros(500), RULE)
 
 
-def test_what_is_no_difference_or_rule_is_refused() -> None:
-    with pytest.raises(ValueError, match="leave unscored pairs out"):
-        first_decision(np.array([0, math.nan]), RULE)
-    with pytest.raises(ValueError, match="leave unscored pairs out"):
-        Watch(RULE).feed(np.zeros((2, 2)))
+def test_what_is_no_rule_is_refused() -> None:
     with pytest.raises(ValueError, match=r"2 pp is 0\.02"):
         SequentialRule(2.0)
     with pytest.raises(ValueError, match="alphas are 5 and"):
