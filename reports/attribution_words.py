@@ -73,8 +73,8 @@ class Saying:
         if self._clear:
             return f"{environment} {verb} {self._amount(amount)} {where(self._level)}."
         return (
-            f"{environment} {verb} {self._amount(amount)} {where(self._level)}: that interval includes zero, so there is "
-            "no damage to attribute."
+            f"{environment} {verb} {self._amount(amount)} {where(self._level)}: that interval includes zero, so there "
+            "is no damage to attribute."
         )
 
     def parts(self) -> list[str]:
