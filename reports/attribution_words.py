@@ -131,7 +131,9 @@ class Saying:
         alone, together = (player[name][self._level] for name in ("alone_pp", "together_pp"))
         if not together:
             return ""
-        first, second = (self._number(value["estimate"]) for value in (alone, together))
+        first, second = (
+            self._of(_Part(player, value["estimate"], value["low"], value["high"])) for value in (alone, together)
+        )
         return f"{player['name']} adds {first} to the drop alone and {second} on top of {company}."
 
     def _noise(self, rest: Sequence[_Part]) -> str:
