@@ -77,8 +77,8 @@ def confidence_orders(workspace: Workspace, apart: float = APART, most: float = 
     """A finding for every bundle in every planned environment that changes its number format alone.
 
     Violated where more than the share ``most`` of the pairs of items whose reference confidences lie more than
-    ``apart`` apart come in the other order, by the lower end of the share's interval. Raises WorkspaceError where plan
-    or items cannot be read.
+    ``apart`` apart come in the other order, by the lower end of the share's interval; each finding is by itself, not
+    one of a family. Raises WorkspaceError where plan or items cannot be read.
     """
     return tuple(
         _order(cells, environment, apart, most)

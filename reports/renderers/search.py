@@ -59,8 +59,8 @@ def _of_smallest(found: Json) -> Iterator[str]:
     yield f"drop in percentage points: {drops}  all {_point(found, 'all')}"
     alone = len(mapping(found.get("deviations"))) == 1
     if found.get("settled"):
-        needed = "it is one deviation, and " if alone else "each of its deviations is needed, and "
-        yield f"nothing smaller fails: {needed}no milder value in the family is enough"
+        fewer = "it is one deviation" if alone else "without any one of its deviations it does not FAIL"
+        yield f"nothing smaller fails: {fewer}, and with no milder value of the family does it (no FAIL is no PASS)"
     else:
         yield "the examples ran out before it was known to be the smallest; give more with --examples"
     if alone:
