@@ -60,7 +60,7 @@ def _of_smallest(found: Json) -> Iterator[str]:
     alone = len(mapping(found.get("deviations"))) == 1
     if found.get("settled"):
         fewer = "it is one deviation" if alone else "without any one of its deviations it does not FAIL"
-        yield f"nothing smaller fails: {fewer}, and with no milder value of the family does it (no FAIL is no PASS)"
+        yield f"nothing smaller fails: {fewer}, and no milder value of the family fails (no FAIL is no PASS)"
     else:
         yield "the examples ran out before it was known to be the smallest; give more with --examples"
     if alone:

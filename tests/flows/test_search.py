@@ -169,7 +169,7 @@ def test_the_page_shows_what_was_found_judged_and_meant(found: tuple[Any, dict[s
         assert (
             "bend fails with preprocessing.mean = [0.58] and preprocessing.std = [0.05], which nobody listed" in shown
         )
-        assert "nothing smaller fails: without any one of its deviations it does not FAIL, and with no milder" in shown
+        assert "nothing smaller fails: without any one of its deviations it does not FAIL, and no milder value" in shown
         assert "mild to severe" in shown
         assert "searching does not make failures" in shown
 
