@@ -33,7 +33,7 @@ def assert_level_drop(
     __tracebackhide__ = True
     found = _level(judged, level, environment, bundle)
     limit = found.cell.run.margin_pp if below is None else below
-    if isinstance(limit, bool) or not 0 < limit <= 100:
+    if isinstance(limit, bool) or not isinstance(limit, float | int) or not 0 < limit <= 100:
         raise UsageError(f"below is {limit!r}; it is a number of percentage points above 0 and up to 100.")
     if problem := _unmeasured(found):
         _fail(found, f"nothing shows a drop below {limit:g} pp: {problem}", limit)

@@ -252,8 +252,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Drops per level, and where the report lies, if this very session judged."""
-    run = run_of(config)
-    if run is not None:
-        from gapshift.deploy_tests.summary import write_summary
+    state, run = config.stash.get(STATE, None), run_of(config)
+    if state is None or state.judged is None:
+        return
+    from gapshift.deploy_tests.summary import write_replaced, write_summary
 
+    if run is None:
+        write_replaced(terminalreporter, state.judged)
+    else:
         write_summary(terminalreporter, run, settings_of(config).inconclusive, baseline_of(config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,15 @@ def write_summary(
     for line in (*_policy(run, inconclusive), *_baseline(run, baseline)):
         terminal.write_line(line)
     terminal.write_line(f"report: {run.report}")
+
+
+def write_replaced(terminal: pytest.TerminalReporter, folder: Path) -> None:
+    """The section ``gapshift``, where another session has judged in this one's folder before its end."""
+    terminal.section("gapshift")
+    terminal.write_line(
+        f"Each test read this session's own verdict. What lies in {folder} now is another session's: it judged there "
+        "since. Give sessions that run at once folders of their own with --gapshift-report."
+    )
 
 
 def suite_properties(run: GapshiftRun, baseline: Baseline | None) -> dict[str, str]:

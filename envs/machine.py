@@ -39,7 +39,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Installed version of each library; ``absent`` where there is none.
+    """Installed version of each library, or Python's own; ``absent`` where there is none.
 
     >>> versions("no-such-library")
     {'no-such-library': 'absent'}
@@ -49,6 +49,8 @@ def versions(*names: str) -> dict[str, str]:
 
 @functools.cache
 def _version(name: str) -> str:
+    if name == "python":  # of a training's cells: no distribution, and there nonetheless
+        return platform.python_version()
     for distribution in _DISTRIBUTIONS.get(name, (name,)):
         try:
             return importlib.metadata.version(distribution)

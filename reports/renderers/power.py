@@ -112,19 +112,19 @@ def _time(power: Json) -> str:
     now, needed = number(power.get("seconds")), number(power.get("seconds_needed"))
     if not now:
         return ""
-    with_those = f", and about {_duration(needed)} with those items" if needed is not None else ""
-    return f"Its cells take about {_duration(now)} of inference{with_those}."
+    with_those = f", and {_duration(needed)} with those items" if needed is not None else ""
+    return f"Its cells take {_duration(now)} of inference{with_those}."
 
 
 def _duration(seconds: float) -> str:
     """Whole seconds, minutes from two on, hours from two on.
 
     >>> _duration(16.2), _duration(0.2), _duration(500), _duration(9000)
-    ('16 s', 'under 1 s', '8 min', '2.5 h')
+    ('about 16 s', 'under 1 s', 'about 8 min', 'about 2.5 h')
     """
     if seconds < 120:
-        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+        return f"about {seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.3g} h"
 
 
 # ------------------------------------------------------------------------------ page

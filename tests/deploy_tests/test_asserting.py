@@ -149,6 +149,7 @@ def test_of_several_models_one_is_named() -> None:
         ({"level": 5, "environment": "int8-dynamic", "below": 0}, "below is 0"),
         ({"level": 5, "environment": "int8-dynamic", "below": math.nan}, "below is nan"),
         ({"level": 5, "environment": "int8-dynamic", "below": 101}, "below is 101"),
+        ({"level": 5, "environment": "int8-dynamic", "below": "1"}, "below is '1'"),
     ],
 )
 def test_calls_that_make_no_sense_say_so(words: dict[str, Any], told: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def test_the_same_machine_has_no_differences() -> None:
     [
         (SAME | {"versions": {"numpy": "1.0"}}, [f"numpy 1.0 then, {SAME['versions']['numpy']} now"]),
         (SAME | {"versions": {"no-such-library": "1"}}, ["no-such-library 1 then, absent now"]),
+        (SAME | {"versions": {"python": platform.python_version()}}, []),
         (SAME | {"cpu_flags": [*cpu_flags(), "of_the_future"]}, ["the CPU had of_the_future"]),
         (SAME | {"cpu_flags": []}, [f"the CPU now has {', '.join(sorted(cpu_flags()))}"] * bool(cpu_flags())),
         (None, ["nothing in it says what it ran on"]),

@@ -79,6 +79,18 @@ def test_fixtures_and_the_claim_of_a_level(inside: Run, model: tuple[str, ...], 
     assert "report: " in done.out
 
 
+def test_a_session_whose_folder_another_one_took_says_so(inside: Run, model: tuple[str, ...], tmp_path: Path) -> None:
+    text = """
+from gapshift.deploy_tests.session import judged_once
+def test_own(gapshift_run):
+    judged_once(gapshift_run.folder, "another", lambda: None)
+"""
+    done = inside(_write(tmp_path, text), *model, "--gapshift-environment", "onnxruntime-one-thread")
+    assert done.code == pytest.ExitCode.OK
+    assert "is another session's: it judged there since" in done.out
+    assert "report: " not in done.out
+
+
 def test_a_marker_chooses_the_levels_that_a_test_is_made_for(
     inside: Run, model: tuple[str, ...], tmp_path: Path
 ) -> None:
