@@ -290,16 +290,19 @@ def _accuracy(counts: Counts) -> float | None:
 
 
 def _where_most(drop: Mapping[str, Any], floor: Collection[str]) -> str:
-    """The level to speak of: off the floor, its interval beside zero if any is, the largest loss, else gain."""
+    """The level to speak of: where a clear loss is largest, off the floor if there is one, else a clear gain.
+
+    A floor hides losses and makes none, so a clear one there is damage as well, and the gate may FAIL by it.
+    """
     known = {key: drop[key] for key in LEVEL_KEYS[1:] if drop[key]}
-    level = {key: value for key, value in known.items() if key not in floor} or known
-    clear = {key: value for key, value in level.items() if value["low"] > 0 or value["high"] < 0}
-    if not level:
-        return LEVEL_KEYS[0]
-    losses = {key: value for key, value in clear.items() if value["low"] > 0}
-    if losses or not clear:
-        return max(losses or level, key=lambda key: float((losses or level)[key]["estimate"]))
-    return min(clear, key=lambda key: float(clear[key]["estimate"]))
+    off = {key: value for key, value in known.items() if key not in floor}
+    for levels in (off, known):
+        if losses := {key: float(value["estimate"]) for key, value in levels.items() if value["low"] > 0}:
+            return max(losses, key=losses.__getitem__)
+    for levels in (off, known):
+        if gains := {key: float(value["estimate"]) for key, value in levels.items() if value["high"] < 0}:
+            return min(gains, key=gains.__getitem__)
+    return max(off or known, key=lambda key: float(known[key]["estimate"]), default=LEVEL_KEYS[0])
 
 
 def _nothing(status: str, reason: str, environment: str) -> Json:

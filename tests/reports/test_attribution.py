@@ -288,6 +288,15 @@ def test_the_level_spoken_of_is_off_the_floor_and_clear(builder):
     assert entry_of(made.summary())["level"] == "2"
 
 
+def test_a_clear_loss_at_the_floor_is_spoken_of_before_no_loss_off_it(builder):
+    made = Combined(builder, (NEAREST,))
+    made.loses([NEAREST], items(5, 0, 60))
+    made.builder.chance = 0.58
+    entry = entry_of(made.summary())
+    assert (entry["verdict"], entry["floor"], entry["level"]) == ("FAIL", [5], "5")
+    assert "no damage" not in entry["finding"]
+
+
 def test_one_deviation_has_nothing_to_share(builder):
     made = Combined(builder, (NEAREST,))
     made.loses([NEAREST], items(5, 0, 30))
