@@ -16,9 +16,9 @@ from gapshift.reports.renderers.view import verdict_meaning
 from gapshift.schema import Execution
 
 SUMMARY_KEYS = {
-    "schema_version", "verdict", "headline", "reasons", "next_steps", "margin_pp", "alpha", "interval_level", "holm_family",
-    "command", "deployments", "strict", "allow_unlevelled", "notes", "tasks", "study", "environments", "items",
-    "calibration", "bundles", "cells", "regimes", "contrasts",
+    "schema_version", "verdict", "headline", "reasons", "next_steps", "margin_pp", "alpha", "interval_level",
+    "holm_family", "command", "deployments", "strict", "allow_unlevelled", "notes", "tasks", "study", "environments",
+    "items", "calibration", "bundles", "cells", "regimes", "contrasts",
     "observability", "power", "false_alarms", "self_test", "traffic", "reading",
 }  # fmt: skip
 CELL_KEYS = {
