@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapshift.deploy_tests.baseline import ITEMS
 from gapshift.deploy_tests.results import LEVELS
 from gapshift.deploy_tests.settings import PytestSettings
 from gapshift.errors import SettingsError, UnknownNameError
@@ -28,8 +29,10 @@ class Judged:
 
 def run_folder(settings: PytestSettings) -> Path:
     """Where the run lies. Raises SettingsError where that is the baseline's own folder."""
+    from gapshift.flows.user_model import default_folder
+
     report, model, baseline = (settings.path(key) for key in ("report", "model", "baseline"))
-    folder = report or (Path("runs") / f"check-{model.stem}" if model else DEMO_RUN)
+    folder = report or (default_folder(model) if model else DEMO_RUN)
     if baseline is not None and baseline.resolve() == folder.resolve():
         raise SettingsError(
             f"The baseline {baseline} is the folder that this run is written to. Copy it, or give the run another "
@@ -128,7 +131,7 @@ def _request(settings: PytestSettings, folder: Path) -> CheckRequest:
 def _items(settings: PytestSettings) -> Path | None:
     """The file with the levels: named, or else the baseline's, so that levels stay from release to release."""
     baseline = settings.path("baseline")
-    return settings.path("items") or (baseline / "items.parquet" if baseline else None)
+    return settings.path("items") or (baseline / ITEMS if baseline else None)
 
 
 def _demo(folder: Path) -> None:

@@ -18,6 +18,7 @@ from gapshift.errors import SettingsError, UnknownNameError, WorkspaceError
 from gapshift.export.model_file import sha256
 from gapshift.export.stamp import stamp
 from gapshift.flows import layers
+from gapshift.flows.evaluate import evaluate_run
 from gapshift.flows.layers import layers_run
 from gapshift.schema import Preprocessing, RunPlan
 from gapshift.workspace import Workspace
@@ -307,3 +308,15 @@ def test_options_that_mean_nothing_are_refused(
         main(["evaluate", str(run), *words])
     assert stop.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_mistake_is_examined_where_it_is_deployed_and_not_where_it_is_only_reported(
+    tiny_study: Path, tmp_path: Path
+) -> None:
+    """What breaks it is known; a user who deploys it does not know."""
+    run = tmp_path / "run"
+    evaluate_run(tiny_study, run, bundles=(MODEL,), environments=("scale-0-255",))
+    assert [each["environment"] for each in layers_run(run, items=20)[0]["cells"]] == ["scale-0-255"]
+    workspace = Workspace(run)
+    workspace.write_plan(workspace.read_plan().model_copy(update={"deployments": ()}))
+    assert layers_run(run, items=20)[0]["cells"] == []

@@ -62,9 +62,10 @@ from gapshift.errors import UsageError
 @click.pass_context
 def check(context: click.Context, /, model: Path, out: Path | None, as_json: bool, **options: Any) -> int:
     """Judge any ONNX classifier on labelled data, level by level. Exit code 0 is PASS."""
-    from gapshift.flows.check import CheckRequest, default_folder
+    from gapshift.flows.check import CheckRequest
     from gapshift.flows.check import check as run
     from gapshift.flows.levels import CalibrationSettings
+    from gapshift.flows.user_model import default_folder
 
     named, more = options.pop("environments"), options.pop("more_environments")
     if more and not named:

@@ -94,29 +94,8 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
     roles = {item.id: CALIBRATION for item in dataset.items} | {item.id: TEST for item in judged.items}
     roles = drawn_roles(roles, rated.strata(), request)
     judged = with_role(judged, roles, TEST)
-    plan = RunPlan(
-        command="check",
-        tasks=(
-            TaskPlan(
-                name=bundle.task,
-                data=absolute(request.data),
-                items=judged.digest(),
-                calibration_data=absolute(request.calibration_data) if request.calibration_data else None,
-            ),
-        ),
-        bundles=(bundle,),
-        environments=environments,
-        deployments=request.environments,
-        margin_pp=request.margin_pp,
-        alpha=request.alpha,
-        seed=request.seed,
-        strict=request.strict,
-        allow_unlevelled=request.allow_unlevelled,
-        traffic=user_traffic(),
-        budget=request.budget,
-        sequential=request.sequential,
-        notes=(*left_out, *(note for note in rated.card.notes if note.endswith(TRAINED_ON))),
-    )
+    notes = (*left_out, *(note for note in rated.card.notes if note.endswith(TRAINED_ON)))
+    plan = _plan(request, bundle, environments, judged, notes)
     check_readable(plan, judged, rated)
     with workspace.lock():
         workspace.refuse_other_command("check")
@@ -129,16 +108,42 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
         return report(workspace, reporter)
 
 
+def _plan(
+    request: CheckRequest,
+    bundle: Bundle,
+    environments: tuple[Environment, ...],
+    judged: Dataset,
+    notes: tuple[str, ...],
+) -> RunPlan:
+    task = TaskPlan(
+        name=bundle.task,
+        data=absolute(request.data),
+        items=judged.digest(),
+        calibration_data=absolute(request.calibration_data) if request.calibration_data else None,
+    )
+    return RunPlan(
+        command="check",
+        tasks=(task,),
+        bundles=(bundle,),
+        environments=environments,
+        deployments=request.environments,
+        margin_pp=request.margin_pp,
+        alpha=request.alpha,
+        seed=request.seed,
+        strict=request.strict,
+        allow_unlevelled=request.allow_unlevelled,
+        traffic=user_traffic(),
+        budget=request.budget,
+        sequential=request.sequential,
+        notes=notes,
+    )
+
+
 def _asked(
     environments: tuple[Environment, ...], request: CheckRequest
 ) -> tuple[tuple[Environment, ...], tuple[str, ...]]:
     """The environments to evaluate, and notes on those that a sequential reading leaves out."""
     return readable_environments(environments, request.environments) if request.sequential else (environments, ())
-
-
-def default_folder(model: Path) -> Path:
-    """Where a check of ``model`` lies when nobody says otherwise."""
-    return Path("runs") / f"check-{model.stem}"
 
 
 def _names_exist(request: CheckRequest) -> None:

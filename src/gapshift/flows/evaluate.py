@@ -47,10 +47,9 @@ def evaluate_run(
     ``calibration_data`` is for the static quantiser. ``budget`` and ``sequential`` are of the new plan (None: the run's
     own), which needs an ``out`` of its own where they differ. ``self_test`` repeats what is gated, for the verdict to
     be asked of each repeat.
-    Raises WorkspaceError for a folder that is no run, or where another run (or another
-    plan) would be overwritten; DataError where items are missing; UnknownNameError for a bundle
-    or an environment, or a label or group of a traffic mix, that there is not; SettingsError for a budget below 1 and
-    for what cannot be read sequentially.
+    Raises WorkspaceError for a folder that is no run, or where another run (or another plan) would be overwritten;
+    DataError where items are missing; UnknownNameError for a bundle or an environment, or a label or group of a traffic
+    mix, that there is not; SettingsError for a budget below 1 and for what cannot be read sequentially.
     """
     check_budget(budget)
     reporter = reporter or Silent()
@@ -64,18 +63,28 @@ def evaluate_run(
     if len(plan.tasks) < len(old.tasks):
         plan = _without_foreign_mixes(plan, sets)
     _refuse_overwriting(source, target, old, plan)
-    refuse_sequential(self_test, plan.sequential)
-    for task in plan.tasks:
-        check_readable(plan, sets[task.name].judged, read_rated(source.items_path, task.name))
+    _check_reading(source, plan, sets, self_test)
     with target.lock():
-        if source.root.resolve() != target.root.resolve():
-            bring(source, target, plan)
-            assign_roles(target, plan)
+        _bring(source, target, plan)
         target.write_plan(plan)
         run_cells(target, plan, sets, reporter, debug)
         if self_test:
             repeat_gated(target, plan, sets, reporter, debug)
         return report(target, reporter)
+
+
+def _check_reading(source: Workspace, plan: RunPlan, sets: Mapping[str, Sets], self_test: bool) -> None:
+    """Raise SettingsError where a sequential plan cannot be read, or not repeated."""
+    refuse_sequential(self_test, plan.sequential)
+    for task in plan.tasks:
+        check_readable(plan, sets[task.name].judged, read_rated(source.items_path, task.name))
+
+
+def _bring(source: Workspace, target: Workspace, plan: RunPlan) -> None:
+    """What judging needs, in another folder than the run's own."""
+    if source.root.resolve() != target.root.resolve():
+        bring(source, target, plan)
+        assign_roles(target, plan)
 
 
 def _read_so(plan: RunPlan, budget: int | None, sequential: bool | None) -> RunPlan:

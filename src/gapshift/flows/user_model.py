@@ -21,6 +21,11 @@ def applicable(chosen: Iterable[Environment], bundle: Bundle, named: Collection[
     return tuple(e for e in chosen if e.name in named or takes(bundle.domain, e))
 
 
+def default_folder(model: Path) -> Path:
+    """Where a check of ``model`` lies when nobody says otherwise."""
+    return Path("runs") / f"check-{model.stem}"
+
+
 def user_bundle(model: Path, contract: Path | None) -> Bundle:
     """A user's ONNX file as a bundle. Raises ModelFileError or ContractError."""
     if not model.exists():
