@@ -30,7 +30,7 @@ from gapshift.reports.statistics import (
     ece_difference,
     fail_probability,
     first_decision,
-    log_e_process,
+    log_e_values,
     mcnemar_midp,
     mover_difference,
     pass_probability,
@@ -229,7 +229,7 @@ def sequences(runs: int) -> Iterator[Row]:
     """The e-process looked at after every item, how long it takes, and what order does."""
     rng = np.random.default_rng(9)
     for losing, gaining in ((0.02, 0.0), (0.025, 0.005), (0.2, 0.18)):
-        sides = [log_e_process(difference(rng, 5000, losing, gaining), MARGIN) for _ in range(runs)]
+        sides = [_capitals(difference(rng, 5000, losing, gaining)) for _ in range(runs)]
         case = f"D = margin, {100 * gaining:g}% gained, 5,000 looks"
         for name, side, alpha in (("certifies", 0, ALPHA), ("proves", 1, ALPHA), ("certifies", 0, ALPHA / 2)):
             ever = [each[side].max() >= -np.log(alpha) for each in sides]
@@ -239,6 +239,11 @@ def sequences(runs: int) -> Iterator[Row]:
     yield from _times(few, "margin 1 pp", SequentialRule(0.01), {0: "1,292", 3: "838", 10: "119"})
     yield from _times(few, "margin 2 pp, as --sequential, 240 tests", SequentialRule(MARGIN, ALPHA / 2, ALPHA / 240))
     yield from order(few)
+
+
+def _capitals(values: Ints) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both log capitals after every item."""
+    return log_e_values(np.cumsum(values > 0), np.cumsum(values < 0), np.arange(1, len(values) + 1), MARGIN)
 
 
 def _sequential_family(runs: int) -> Iterator[Row]:

@@ -39,6 +39,7 @@ from gapshift.reports.statistics.seeds import over_seeds_and_items, paired_contr
 from gapshift.reports.statistics.sequential import (
     SequentialRule,
     confidence_sequence,
+    first_decision,
     items_until,
     log_e_values,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "even_groups_drop",
     "exact_tail",
     "fail_probability",
+    "first_decision",
     "holm",
     "items_for",
     "items_for_zero",

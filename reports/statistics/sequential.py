@@ -27,6 +27,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,6 +130,30 @@ class SequentialRule:
         """Whether either capital has reached its threshold at these counts (which may be expected ones)."""
         within, beyond = log_e_values(b, c, n, self.margin)
         return bool(within >= -math.log(self.alpha_within) or beyond >= -math.log(self.alpha_beyond))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a sequence was decided as, and after how many items."""
+
+    finding: Literal["within", "beyond"]
+    items: int
+
+
+def first_decision(difference: NDArray[Any], rule: SequentialRule) -> Decision | None:
+    """The first item at which either capital reaches its threshold; None where none does.
+
+    ``difference`` (n,) holds -1, 0 or 1 in the order in which they came. Runs are read by
+    ``reports.sequential.BandWatch``, which knows floors and batches as well; this is the rule alone.
+
+    >>> first_decision(np.zeros(1000), SequentialRule(0.02))
+    Decision(finding='within', items=192)
+    """
+    b, c = np.cumsum(difference > 0), np.cumsum(difference < 0)
+    within, beyond = log_e_values(b, c, np.arange(1, len(difference) + 1), rule.margin)
+    certified, proven = within >= -math.log(rule.alpha_within), beyond >= -math.log(rule.alpha_beyond)
+    places = np.flatnonzero(certified | proven)
+    return Decision("within" if certified[places[0]] else "beyond", int(places[0]) + 1) if len(places) else None
 
 
 def items_until(b: int, c: int, n: int, rule: SequentialRule, most: int = 10_000_000) -> int | None:

@@ -16,12 +16,11 @@ from gapshift.reports.statistics import (
     SequentialRule,
     ability,
     benjamini_hochberg,
+    first_decision,
     mcnemar_midp,
     predicted_drop,
     score_statistics,
 )
-
-from .decisions import first_decision
 
 RULE = Rule(margin=0.02, alpha=0.05)
 LEVELS, ENVIRONMENTS, N = 5, 48, 600

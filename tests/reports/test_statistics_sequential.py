@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from gapshift.domains.base import rank
 from gapshift.reports.statistics import (
     SequentialRule,
+    first_decision,
     log_e_values,
 )
-
-from .decisions import first_decision
 
 RULE = SequentialRule(0.02)
 
