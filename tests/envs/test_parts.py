@@ -16,7 +16,7 @@ from gapshift.envs.runner import Matrix, evaluate
 from gapshift.envs.runtimes import Session, open_runtime
 from gapshift.errors import EvaluationError, WorkspaceError
 from gapshift.records import Records
-from gapshift.schema import Bundle, Contract, Environment, Runtime
+from gapshift.schema import Bundle, CellInfo, Contract, Environment, Runtime
 from gapshift.workspace import Workspace
 
 from .conftest import Small
@@ -169,3 +169,34 @@ def test_a_full_disk_stops_the_run(
     monkeypatch.setattr(Workspace, "write_cell", full)
     with pytest.raises(WorkspaceError, match="the disk is full"):
         evaluate(workspace, matrix(made, Backwards(one=5)))
+
+
+def test_the_reference_is_written_before_the_cell_that_it_answered_for(
+    small: Callable[..., Small], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the two leaves no cell that cannot be judged."""
+    written: list[str] = []
+    write = Workspace.write_cell
+
+    def noted(self: Workspace, info: CellInfo, records: Records | None = None) -> None:
+        written.append(info.environment)
+        write(self, info, records)
+
+    monkeypatch.setattr(Workspace, "write_cell", noted)
+    made = small("vision", tmp_path / "m")
+    evaluate(Workspace(tmp_path / "run"), matrix(made, Backwards(one=5, four=9)), debug=True)
+    assert written == ["reference", "one", "reference", "four"]
+
+
+def test_a_reference_that_is_read_on_keeps_the_time_that_it_took_before(
+    small: Callable[..., Small], tmp_path: Path
+) -> None:
+    made, workspace = small("vision", tmp_path / "m"), Workspace(tmp_path / "run")
+    evaluate(workspace, matrix(made, Backwards(one=5)), debug=True)
+    info, records = workspace.read_cell(made.bundle.name, "reference")  # type: ignore[misc]  # it is there
+    workspace.write_cell(info.model_copy(update={"seconds": 1000.0}), records)
+    evaluate(workspace, matrix(made, Backwards(one=9)), debug=True)
+    info, records = workspace.read_cell(made.bundle.name, "reference")  # type: ignore[misc]  # it is there
+    assert len(records) == 9
+    assert info.seconds > 1000
+    assert info.items_per_second == pytest.approx(9 / info.seconds)

@@ -64,6 +64,15 @@ def test_a_damaged_cell_elsewhere_runs_here(tiny_study: Path, tmp_path: Path) ->
     assert _events(derived.target)["int8-dynamic"] == "cell"
 
 
+def test_a_cell_elsewhere_that_became_another_runs_here(tiny_study: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(tiny_study, tmp_path / "run")
+    there = Workspace(run)
+    with derive(there, tmp_path / "out", "try", "trials", bundles=(MODEL,)) as derived:
+        shutil.copy(there.cell_path(MODEL, "reference"), there.cell_path(MODEL, "int8-dynamic"))
+        derived.evaluate((_made("int8-dynamic", **{"precision.format": "int8-dynamic"}),), Silent())
+    assert _events(derived.target)["int8-dynamic"] == "cell"
+
+
 def test_one_name_has_one_meaning(tiny_study: Path, tmp_path: Path) -> None:
     with derive(Workspace(tiny_study), tmp_path / "out", "try", "trials", bundles=(MODEL,)) as derived:
         derived.evaluate((_made("one", **{"runtime.batch_size": 1}),), Silent())

@@ -20,6 +20,7 @@ from gapshift.flows.check import CheckRequest, check
 from gapshift.flows.evaluate import evaluate_run
 from gapshift.records import ITEM_SCHEMA, read_items, write_cell, write_items
 from gapshift.reports.judge import judge
+from gapshift.reports.planned import read_run
 from gapshift.reports.renderers.console import render_console
 from gapshift.reports.sequential import reading_order
 from gapshift.schema import DataSource
@@ -75,6 +76,13 @@ def test_nothing_lost_passes_on_part_of_the_items_and_says_so(unharmed: CheckReq
     assert summary["notes"][0].startswith("Sequential: each gated level's items were read in an order drawn by seed 0")
     assert "another seed is another try" in summary["notes"][0]
     assert "certified within it after 229 of 400 items (e-value 40, 40 needed)" in cell["level_reasons"]["1"]
+
+
+def test_a_part_of_the_plan_is_judged_by_the_rule_of_the_whole(unharmed: CheckRequest) -> None:
+    check(unharmed)
+    workspace = Workspace(unharmed.out)
+    part = workspace.read_plan().model_copy(update={"environments": (), "deployments": ()})
+    assert read_run(workspace, part).rule == read_run(workspace).rule
 
 
 def test_every_report_says_that_it_was_read_in_part(unharmed: CheckRequest) -> None:
