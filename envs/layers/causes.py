@@ -61,8 +61,10 @@ class Tried:
 @dataclass(frozen=True, eq=False)
 class Trial:
     """``before`` are the reference's own answers to the confirming items: none where its inputs do not fit the model.
-    ``candidates`` were screened on
-    ``screening`` items; ``unfit`` could not be tried (their inputs do not fit the model, or change nothing)."""
+
+    ``candidates`` were screened on ``screening`` items; ``unfit`` could not be tried (their inputs do not fit the model,
+    or change nothing).
+    """
 
     before: Records
     tried: tuple[Tried, ...]
