@@ -62,8 +62,8 @@ class Tried:
 class Trial:
     """``before`` are the reference's own answers to the confirming items: none where its inputs do not fit the model.
 
-    ``candidates`` were screened on ``screening`` items; ``unfit`` could not be tried (their inputs do not fit the model,
-    or change nothing).
+    ``candidates`` were screened on ``screening`` items; ``unfit`` could not be tried (their inputs do not fit the
+    model, or change nothing).
     """
 
     before: Records
