@@ -60,11 +60,12 @@ def lead(summary: Json) -> str:
 
 
 def effort(summary: Json) -> str:
-    """What it took to find out."""
+    """What it took to find out, and what must be known of its items."""
     cells = mapping(summary.get("cells"))
+    notes = "".join(f" {sentence(note)}" for note in summary.get("notes") or ())
     return (
         f"Combinations measured: {cells.get('needed')}, of which {cells.get('run')} were run for this and "
-        f"{cells.get('shared')} are shared with the run and what was derived from it."
+        f"{cells.get('shared')} are shared with the run and what was derived from it.{notes}"
     )
 
 

@@ -50,14 +50,15 @@ def _name(entry: Json) -> str:
 
 
 def _notes(summary: Json) -> list[str]:
-    left = rows(summary, "left_out")
+    left, notes = rows(summary, "left_out"), [str(note) for note in summary.get("notes") or ()]
     if not left:
-        return []
+        return notes
     named = ", ".join(f"{row.get('bundle')} in {row.get('environment')}" for row in left[:3])
     more = f" and {len(left) - 3} more" if len(left) > 3 else ""
     return [
+        *notes,
         f"{len(left)} more cells drift: {named}{more}. Of each environment the model with the most changed predictions "
-        "is shown; name others with --environment and --bundle."
+        "is shown; name others with --environment and --bundle.",
     ]
 
 

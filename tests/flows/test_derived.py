@@ -9,8 +9,12 @@ import pytest
 
 from gapshift.errors import SettingsError, UnknownNameError, WorkspaceError
 from gapshift.flows.again import derive
+from gapshift.flows.evaluate import evaluate_run
+from gapshift.flows.explain import explain_run
+from gapshift.flows.layers import layers_run
 from gapshift.flows.reporting import Silent
 from gapshift.records import read_cell
+from gapshift.reports.renderers.attribution import console_attribution
 from gapshift.schema import Environment
 from gapshift.workspace import Workspace
 
@@ -80,6 +84,24 @@ def test_one_name_has_one_meaning(tiny_study: Path, tmp_path: Path) -> None:
             SettingsError, match=r"Two environments are called one: one sets .*Give one of them another"
         ):
             derived.evaluate((_made("one", **{"runtime.batch_size": 2}),), Silent())
+
+
+def test_items_that_are_not_the_runs_any_more_are_said(tiny_study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_study, run)
+    text = (run / "run.json").read_text(encoding="utf-8")
+    plan = Workspace(run).read_plan()
+    with derive(Workspace(run), tmp_path / "same", "try", "trials") as derived:
+        assert derived.plan.notes == ()
+    (run / "run.json").write_text(text.replace(plan.tasks[0].items, "0" * 64), encoding="utf-8")
+    with derive(Workspace(run), tmp_path / "out", "try", "trials") as derived:
+        assert ["digits: its items are not those of the run" in note for note in derived.plan.notes] == [True]
+    told, _ = explain_run(run, "int8-dynamic", tmp_path / "explained", bundles=(MODEL,))
+    assert "its items are not those of the run" in console_attribution(told)
+    layers, _ = layers_run(run, tmp_path / "layers", environments=("int8-dynamic",), items=5)
+    assert "its items are not those of the run" in layers["notes"][0]
+    drawn, _ = evaluate_run(run, tmp_path / "drawn", environments=("int8-dynamic",), budget=50)
+    assert any("its items are not those of the run" in note for note in drawn["notes"])
 
 
 def test_what_cannot_be_derived(tiny_study: Path, tmp_path: Path) -> None:

@@ -65,12 +65,29 @@ def named_environments(plan: RunPlan, names: tuple[str, ...], file: Path | None 
 def with_items(plan: RunPlan, source: Workspace) -> tuple[RunPlan, dict[str, Sets]]:
     """A plan with the digest of its judged items, and the items themselves, by task.
 
+    Items that are there and not what ``source`` was made of (another picture, another label) are said in its notes.
     Raises DataError where items are missing, WorkspaceError where ``source`` has no ``items.parquet``.
     """
     table, _ = read_items(source.items_path)
     sets = {task.name: _sets(plan, task, table) for task in plan.tasks}
     tasks = (task.model_copy(update={"items": sets[task.name].judged.digest()}) for task in plan.tasks)
-    return plan.model_copy(update={"tasks": tuple(tasks)}), sets
+    notes = (_CHANGED.format(task.name) for task in plan.tasks if _changed(source, task, plan, sets[task.name], table))
+    return plan.model_copy(update={"tasks": tuple(tasks), "notes": (*plan.notes, *notes)}), sets
+
+
+_CHANGED = (
+    "{}: its items are not those of the run, by content or label, though they are named alike: levels are of the "
+    "items then, answers that are new of the items now"
+)
+
+
+def _changed(source: Workspace, task: TaskPlan, plan: RunPlan, sets: Sets, table: pa.Table) -> bool:
+    """Whether the items that the run judged, whatever is drawn of them now, have another digest than then."""
+    then = source.read_plan()
+    if (plan.budget, plan.sequential) != (then.budget, then.sequential):
+        drawn = plan.model_copy(update={"budget": then.budget, "sequential": then.sequential})
+        sets = _sets(drawn, task, table)
+    return sets.judged.digest() != then.task(task.name).items
 
 
 def moved_tasks(plan: RunPlan, data: str | None, calibration_data: DataSource | None) -> tuple[TaskPlan, ...]:

@@ -72,7 +72,7 @@ def explain_run(
         cells = Combinations(derived, chosen, gate, reporter, debug)
         found = _Explaining(chosen, derived.plan.bundles, cells, reporter, shapley).found()
         reporter.stage("attribute")
-        summary = _summary(plan, chosen, cells, attribution_json(chosen, found, gated.rule, level, shapley))
+        summary = _summary(derived.plan, chosen, cells, attribution_json(chosen, found, gated.rule, level, shapley))
         return summary, _written(derived.target, chosen, summary)
 
 
@@ -268,6 +268,7 @@ def _summary(
         "alpha": plan.alpha,
         "cells": {"needed": tally.needed, "run": tally.run, "shared": tally.shared},
         "summary": environment.summary,
+        "notes": list(plan.notes),
         **attribution,
     }
 

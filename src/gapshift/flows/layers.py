@@ -78,7 +78,8 @@ def layers_run(
     reporter = reporter or Silent()
     source = Workspace(run)
     plan = only(source.read_plan(), bundles)
-    plan, sets = with_items(plan.model_copy(update={"tasks": moved_tasks(plan, data, calibration_data)}), source)
+    changes = {"tasks": moved_tasks(plan, data, calibration_data), "notes": ()}
+    plan, sets = with_items(plan.model_copy(update=changes), source)
     model, other_run = _against(against)
     with source.lock():
         drifting = drifts(source, plan)
@@ -89,7 +90,7 @@ def layers_run(
         with Sites(source, tasks, target / _PREPARED, items, plan.seed) as sites:
             examiner = _Examiner(source, plan, sites, model, other_run, debug)
             entries = [examiner.entry(each) for each in _told(chosen, reporter)]
-        summary = _summary(run, items, against, entries, left)
+        summary = _summary(run, items, against, entries, left) | {"notes": list(plan.notes)}
         return summary, _written(target, summary)
 
 
