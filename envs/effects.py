@@ -9,10 +9,10 @@ from gapshift.domains.corruptions.apply import is_silent
 from gapshift.domains.prepare import no_effect
 from gapshift.envs.cells import Cell
 from gapshift.envs.prepare import Prepared, Preparer
-from gapshift.envs.resolve import listing, preprocessing_deviations, shift_deviations
+from gapshift.envs.resolve import preprocessing_deviations, shift_deviations
 from gapshift.envs.runtimes.base import Interface
 from gapshift.errors import NotApplicableError
-from gapshift.schema import AnyPreprocessing, ControlPreprocessing, Preprocessing, Service, ServiceTally
+from gapshift.schema import AnyPreprocessing, ControlPreprocessing, Preprocessing, Service, ServiceTally, listing
 
 
 def effect(cell: Cell, judged: Preparer) -> str:

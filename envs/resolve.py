@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from gapshift.errors import NotApplicableError, SettingsError
-from gapshift.schema import PREPROCESSING, Contract, Deployment, Environment, Runtime, takes
+from gapshift.schema import PREPROCESSING, Contract, Deployment, Environment, Runtime, listing, takes
 
 EPISODES_AT_ONCE = 256
 """Episodes that are steered side by side: their inputs are tiny, and there are hundreds of steps."""
@@ -54,8 +53,3 @@ def shift_deviations(environment: Environment) -> dict[str, Any]:
 def item_deviations(environment: Environment) -> dict[str, Any]:
     """The deviations that change an item's tensor, and that not every domain has."""
     return preprocessing_deviations(environment) | shift_deviations(environment)
-
-
-def listing(deviations: Mapping[str, Any]) -> str:
-    """Deviations in an error's words."""
-    return ", ".join(f"{key} = {value}" for key, value in deviations.items())

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from gapshift.domains.mistakes import mistakes
 from gapshift.domains.services import Rows
 from gapshift.envs.catalog import catalog
-from gapshift.envs.resolve import listing, reference_deployment, resolve
+from gapshift.envs.resolve import reference_deployment, resolve
 from gapshift.errors import NotApplicableError, SettingsError
-from gapshift.schema import AnyPreprocessing, Contract, digest
+from gapshift.schema import AnyPreprocessing, Contract, digest, listing
 
 _NO_CAUSE = ("action_noise",)
 """Settings of an environment that is no preparation: nobody prepares an item so by mistake."""

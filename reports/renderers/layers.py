@@ -9,7 +9,7 @@ from gapshift.reports.renderers.chapters import render_chapters
 from gapshift.reports.renderers.layer_chart import Point, error_chart
 from gapshift.reports.renderers.tables import Cell, Chapter, Figure, Part, Table, plain, prose
 from gapshift.reports.renderers.view import Json, mapping, number, rows, sentence
-from gapshift.schema import REFERENCE
+from gapshift.schema import REFERENCE, listing
 
 TITLE = "Where it breaks"
 _LINES = 12
@@ -126,7 +126,7 @@ def _facts(entry: Json) -> Table:
     drift, outputs = mapping(entry.get("drift")), mapping(entry.get("outputs"))
     is_reference = entry.get("environment") == REFERENCE
     made = [
-        ("deviations", ", ".join(f"{key} = {value}" for key, value in mapping(entry.get("deviations")).items())),
+        ("deviations", listing(mapping(entry.get("deviations")))),
         ("predictions that differ from training's" if is_reference else "predictions changed", _changed(drift)),
         ("items compared here", entry.get("items")),
         ("inputs differ by", _error(mapping(entry.get("given")))),

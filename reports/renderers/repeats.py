@@ -20,6 +20,7 @@ from gapshift.reports.renderers.view import (
     rows,
     sentence,
 )
+from gapshift.schema import listing
 
 TITLE = "What changes where nothing should"
 WORDS = (
@@ -174,7 +175,7 @@ def _drops(found: Sequence[Json]) -> Table:
 def _settings(entry: Json) -> Table:
     made = tuple(
         (
-            Cell(str(row.get("setting")), ", ".join(f"{k} = {v}" for k, v in mapping(row.get("deviations")).items())),
+            Cell(str(row.get("setting")), listing(mapping(row.get("deviations")))),
             *(_share(row, key) for key in COLUMNS),
             plain(mapping(row.get("tie_flips")).get("all")),
             _difference(row),

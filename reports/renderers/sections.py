@@ -32,6 +32,7 @@ from gapshift.reports.renderers.view import (
     task_of,
     with_interval,
 )
+from gapshift.schema import listing
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _execution_row(row: EnvironmentRow, common: Mapping[str, str]) -> ExecutionR
         name=row.name,
         kind=row.kind,
         summary=row.summary,
-        deviations=", ".join(f"{key} = {value}" for key, value in row.deviations.items()),
+        deviations=listing(row.deviations),
         requested=_each(requested for requested, _, _ in formats),
         executed=_each(ran for _, ran, _ in formats),
         matches=all(matches for _, _, matches in formats),

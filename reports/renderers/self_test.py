@@ -9,6 +9,7 @@ from gapshift.reports.order import WORST_FIRST
 from gapshift.reports.renderers.page import minus
 from gapshift.reports.renderers.tables import Cell, Chapter, Part, Table, chapter, plain, prose
 from gapshift.reports.renderers.view import COLUMNS, LEVEL_KEYS, Json, fixed, mapping, number, rows, sentence
+from gapshift.schema import listing
 
 REPEATED = (
     "Each alternative run replaces every gated cell, and the reference, by its repeat under one setting and goes "
@@ -109,7 +110,7 @@ def chapters(summary: Json) -> list[Chapter]:
 def _alternatives(found: Json) -> Table:
     made = tuple(
         (
-            Cell(str(row.get("setting")), ", ".join(f"{k} = {v}" for k, v in mapping(row.get("deviations")).items())),
+            Cell(str(row.get("setting")), listing(mapping(row.get("deviations")))),
             plain(row.get("verdict") if _has_verdict(row) else None),
             plain(row.get("outcome")),
             *(plain(row.get(key)) for key in ("repeated", "fixed", "missing")),

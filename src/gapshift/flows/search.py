@@ -14,14 +14,14 @@ from gapshift.errors import SettingsError, UnknownNameError
 from gapshift.flows.again import Derived, derive
 from gapshift.flows.composing import family_of, fitted, read_family
 from gapshift.flows.reporting import Reporter, Silent
-from gapshift.flows.smallest import KEPT, Search, Smallest, answered, told
+from gapshift.flows.smallest import KEPT, Search, Smallest, answered
 from gapshift.records import write_text
 from gapshift.reports.planned import gated_tests
 from gapshift.reports.renderers.search import render_search
 from gapshift.reports.searched import Searched
 from gapshift.reports.summary import summary_text
 from gapshift.reports.verdicts import JudgedCell
-from gapshift.schema import Bundle, DataSource, Environment, RunPlan, takes
+from gapshift.schema import Bundle, DataSource, Environment, RunPlan, listing, takes
 from gapshift.schema.family import Family
 from gapshift.settings import environment_toml
 from gapshift.workspace import Workspace
@@ -161,7 +161,8 @@ class _Cells:
         self._derived.evaluate((environment,), Silent(), self._request.debug)
         found = self._judge.judge(self._derived.plan, environment)
         self._answers += answered(found)
-        self._reporter.progress(f"{found.verdict}: {told(environment)}", self._answers, self._request.examples)
+        said = f"{found.verdict}: {listing(environment.deviations)}"
+        self._reporter.progress(said, self._answers, self._request.examples)
         return found
 
     def ran(self) -> int:

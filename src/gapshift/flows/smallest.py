@@ -17,7 +17,7 @@ from hypothesis.errors import NoSuchExample, Unsatisfiable
 from gapshift.errors import NotApplicableError, SettingsError
 from gapshift.flows.composing import environments
 from gapshift.reports.verdicts import JudgedCell
-from gapshift.schema import Environment
+from gapshift.schema import Environment, listing
 from gapshift.schema.family import Family
 
 Judge = Callable[[Environment], JudgedCell]
@@ -105,7 +105,7 @@ class Search:
         self.alone = self.failing()
         gone = self.family.without(cell.measured.environment.deviations for cell in self.alone)
         if len(gone) < 2:
-            names = ", ".join(told(cell.measured.environment) for cell in self.alone)
+            names = ", ".join(listing(cell.measured.environment.deviations) for cell in self.alone)
             raise SettingsError(
                 f"Too little of the family holds alone to be composed; these fail alone: {names}. Choose another one."
             )
@@ -169,11 +169,6 @@ class Search:
 def answered(cell: JudgedCell) -> bool:
     """Whether the cell has answers: an environment that changes no item, say, has none."""
     return cell.measured.info is not None and cell.measured.info.status == "ok"
-
-
-def told(environment: Environment) -> str:
-    """What an environment sets, in words."""
-    return ", ".join(f"{key} = {value}" for key, value in environment.deviations.items())
 
 
 def _fails(cell: JudgedCell) -> bool:

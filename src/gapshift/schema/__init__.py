@@ -53,6 +53,7 @@ from gapshift.schema.deployment import (
     Runtime,
     Service,
     Shift,
+    listing,
     takes,
 )
 from gapshift.schema.monitoring import LOGGING_POLICIES, LoggedAnswer, LoggingPolicy
@@ -132,6 +133,7 @@ __all__ = [
     "cell_basis",
     "digest",
     "environments_for",
+    "listing",
     "rank",
     "takes",
     "validated_preprocessing",

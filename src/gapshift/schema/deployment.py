@@ -293,6 +293,15 @@ class Environment(Frozen):
     subsample: bool = False
 
 
+def listing(deviations: Mapping[str, Any]) -> str:
+    """Deviations in words.
+
+    >>> listing({"preprocessing.jpeg_quality": 50, "runtime.batch_size": 1})
+    'preprocessing.jpeg_quality = 50, runtime.batch_size = 1'
+    """
+    return ", ".join(f"{key} = {value}" for key, value in deviations.items())
+
+
 def takes(domain: Domain, environment: Environment) -> bool:
     """Whether models of ``domain`` can have every deviation: its key, and a value of that key's kind.
 

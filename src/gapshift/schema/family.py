@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator
 
 from gapshift.schema.base import Frozen, canonical_json, digest
-from gapshift.schema.deployment import Environment
+from gapshift.schema.deployment import Environment, listing
 
 Deviations = dict[str, Any]
 PREFIX = "composed"
@@ -96,11 +96,10 @@ class Family(Frozen):
     def environment(self, deviations: Mapping[str, Any], subsample: bool = False) -> Environment:
         """A member as an environment of kind *lossy*, named by its content, its keys in the family's order."""
         ordered = {key: deviations[key] for key in self.deviations if key in deviations}
-        told = ", ".join(f"{key} = {value}" for key, value in ordered.items())
         return Environment(
             name=f"{PREFIX}-{digest([ordered, subsample])[:10]}",
             kind="lossy",
-            summary=f"Composed: {told}.",
+            summary=f"Composed: {listing(ordered)}.",
             deviations=ordered,
             subsample=subsample,
         )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gapshift.schema.base import Frozen
-from gapshift.schema.deployment import Environment, Runtime
+from gapshift.schema.deployment import Environment, Runtime, listing
 
 Cause = Literal["repetition", "threads", "order", "batch", "order and batch"]
 GROUP = "repeats"
@@ -73,7 +73,7 @@ def repeated(environment: Environment) -> tuple[str, Setting] | None:
 
 def repeat_of(environment: Environment, setting: Setting) -> Environment:
     """The environment under one setting."""
-    changes = ", ".join(f"{key} = {value}" for key, value in setting.deviations.items()) or "nothing changed"
+    changes = listing(setting.deviations) or "nothing changed"
     return environment.model_copy(
         update={
             "name": f"{environment.name}.{setting.name}",
