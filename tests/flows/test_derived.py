@@ -95,13 +95,13 @@ def test_items_that_are_not_the_runs_any_more_are_said(tiny_study: Path, tmp_pat
         assert derived.plan.notes == ()
     (run / "run.json").write_text(text.replace(plan.tasks[0].items, "0" * 64), encoding="utf-8")
     with derive(Workspace(run), tmp_path / "out", "try", "trials") as derived:
-        assert ["digits: its items are not those of the run" in note for note in derived.plan.notes] == [True]
+        assert ["the items of digits are not those of the run" in note for note in derived.plan.notes] == [True]
     told, _ = explain_run(run, "int8-dynamic", tmp_path / "explained", bundles=(MODEL,))
-    assert "its items are not those of the run" in console_attribution(told)
+    assert "The items of digits are not those of the run" in console_attribution(told)
     layers, _ = layers_run(run, tmp_path / "layers", environments=("int8-dynamic",), items=5)
-    assert "its items are not those of the run" in layers["notes"][0]
+    assert "items of digits are not those of the run" in layers["notes"][0]
     drawn, _ = evaluate_run(run, tmp_path / "drawn", environments=("int8-dynamic",), budget=50)
-    assert any("its items are not those of the run" in note for note in drawn["notes"])
+    assert any("items of digits are not those of the run" in note for note in drawn["notes"])
 
 
 def test_what_cannot_be_derived(tiny_study: Path, tmp_path: Path) -> None:

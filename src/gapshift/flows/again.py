@@ -76,7 +76,7 @@ def with_items(plan: RunPlan, source: Workspace) -> tuple[RunPlan, dict[str, Set
 
 
 _CHANGED = (
-    "{}: its items are not those of the run, by content or label, though they are named alike: levels are of the "
+    "the items of {} are not those of the run, by content or label, though they are named alike: levels are of the "
     "items then, answers that are new of the items now"
 )
 
