@@ -131,7 +131,7 @@ def judge_band(counts: Counts, equivalent: bool, p_adjusted: float | None, rule:
     if interval.high < rule.margin:
         return BandVerdict("PASS", drop)
     needed = items_needed(counts, rule, family)
-    return BandVerdict("INCONCLUSIVE", f"{drop}; {_would_decide(counts, needed)}", needed)
+    return BandVerdict("INCONCLUSIVE", f"{drop}; {_would_decide(counts, needed, rule)}", needed)
 
 
 def _judge_floor(counts: Counts, rule: Rule) -> BandVerdict:
@@ -149,11 +149,12 @@ def _changed(counts: Counts) -> str:
     )
 
 
-def _would_decide(counts: Counts, needed: int | None) -> str:
+def _would_decide(counts: Counts, needed: int | None, rule: Rule) -> str:
     n, such = counts.n, "such items in groups like these" if counts.clustering else "such items"
     if needed is None:
         return f"at this rate the drop lies on the margin itself, and no number of items decides ({n} here)"
-    far = "; the drop lies so close to the margin that another margin may serve better" if needed > _FAR * n else ""
+    close = needed > _FAR * max(n, least_items(counts.clustering, rule))  # not where there are merely few items
+    far = "; the drop lies so close to the margin that another margin may serve better" if close else ""
     return f"about {needed} {such} would decide ({n} here){far}"
 
 

@@ -42,6 +42,13 @@ def test_no_disagreement_passes_from_189_items_on_for_a_margin_of_2_pp():
     assert "about 189 such items would decide (188 here)" in few.reason
 
 
+def test_few_items_are_no_drop_close_to_the_margin():
+    few = judge_band(counts(n=6, right=6, by_chance=1), False, 1.0, RULE, 5)
+    assert few.reason.endswith("about 189 such items would decide (6 here)")
+    close = judge_band(counts(lost=12, gained=1), False, 1.0, RULE, 5)
+    assert "so close to the margin" in close.reason
+
+
 def test_a_drop_beyond_the_margin_fails_only_by_the_adjusted_p():
     found = counts(lost=60)
     assert fail_p(found, RULE) < 1e-6
