@@ -23,7 +23,8 @@ def write_summary(
     from gapshift.reports.renderers.console import render_console
 
     terminal.section("gapshift")
-    terminal.write_line(render_console(run.summary, width=max(120, terminal._tw.fullwidth), color=False))
+    width = max(120, terminal.config.get_terminal_writer().fullwidth)
+    terminal.write_line(render_console(run.summary, width=width, color=False))
     for line in (*_policy(run, inconclusive), *_baseline(run, baseline)):
         terminal.write_line(line)
     terminal.write_line(f"report: {run.report}")

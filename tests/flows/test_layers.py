@@ -77,6 +77,10 @@ def test_without_names_the_cells_that_drift_are_examined(run: Path) -> None:
     assert min(shares) > 0
     left = {(each["bundle"], each["environment"]) for each in summary["left_out"]}
     assert not left & set(shown)
+    worst = {each["environment"]: each["drift"]["changed"] / each["drift"]["n"] for each in summary["cells"]}
+    others = [each for each in summary["left_out"] if each["environment"] in worst]
+    assert others
+    assert all(each["changed"] / each["n"] <= worst[each["environment"]] for each in others)
     assert json.loads(paths["layers.json"].read_text(encoding="utf-8")) == json.loads(json.dumps(summary))
 
 
