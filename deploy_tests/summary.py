@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def write_summary(
 
     terminal.section("gapshift")
     width = max(120, terminal.config.get_terminal_writer().fullwidth)
-    terminal.write_line(render_console(run.summary, width=width, color=False))
+    folder = shlex.quote(str(run.folder))
+    terminal.write_line(render_console(run.summary, run=folder, width=width, color=False))
     for line in (*_policy(run, inconclusive), *_baseline(run, baseline)):
         terminal.write_line(line)
     terminal.write_line(f"report: {run.report}")

@@ -17,6 +17,7 @@ from gapshift.reports.verdicts import JudgedCell, level_words
 from gapshift.schema import Bundle, RunPlan, Verdict
 
 _CHECK = "check its contract's labels and preprocessing"
+_LEAVE_OUT = "; leave it out of what this model is deployed to, or give data on which it makes a difference"
 _NOT_LEARNT = "trained too little, or on items too hard, to clear chance"
 
 
@@ -130,7 +131,8 @@ def _blocked(cells: list[JudgedCell], verdict: Verdict) -> Iterator[str]:
     for (name, reason), names in environments.items():
         lines.setdefault((kin(bundles[name]), reason, tuple(names)), []).append(bundles[name])
     for (_, reason, shared), same in lines.items():
-        yield f"{verdict}: {bundle_words(same)} in {', '.join(shared)}: {reason}"
+        advice = _LEAVE_OUT if reason.startswith("not applicable") else ""
+        yield f"{verdict}: {bundle_words(same)} in {', '.join(shared)}: {reason}{advice}"
 
 
 def levels_out_of_order(cells: Iterable[JudgedCell]) -> list[str]:

@@ -36,8 +36,8 @@ _PLAIN_WIDTH = 120
 _MOST_REASONS = 10
 
 
-def render_console(summary: Json, *, width: int | None = None, color: bool = False) -> str:
-    """Verdict, reasons and a table of drops in pp (mean over bundles) as text.
+def render_console(summary: Json, *, run: str = "RUN", width: int | None = None, color: bool = False) -> str:
+    """Verdict, reasons and a table of drops in pp (mean over bundles) as text; ``run`` names its folder in commands.
 
     Without ``color`` the text holds no escape sequence and no box-drawing character, as a pipe needs it.
     """
@@ -53,7 +53,7 @@ def render_console(summary: Json, *, width: int | None = None, color: bool = Fal
         markup=False,
         legacy_windows=False,
     )
-    for line in _head(summary, color):
+    for line in _head(summary, run, color):
         console.print(line, soft_wrap=not color)
     if found := environment_rows(summary):
         console.print(_table(found, color))
@@ -66,7 +66,7 @@ def _default_width(color: bool) -> int:
     return shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns if color else _PLAIN_WIDTH
 
 
-def _head(summary: Json, color: bool) -> Iterator[Text]:
+def _head(summary: Json, run: str, color: bool) -> Iterator[Text]:
     verdict = verdict_of(summary)
     symbol = f"{SYMBOLS[verdict]} " if color else ""
     yield Text(f"{symbol}{verdict}", style=STYLES.get(verdict, "bold"))
@@ -77,7 +77,7 @@ def _head(summary: Json, color: bool) -> Iterator[Text]:
     if len(found) > _MOST_REASONS:
         yield Text(f"  - and {len(found) - _MOST_REASONS} more in report.html")
     for command, question in next_steps(summary):
-        yield Text(f"  next: {command}    ({question})")
+        yield Text(f"  next: {command.replace(' RUN', f' {run}', 1)}    ({question})")
     yield Text("")
     if study := console_lines(summary):
         yield from map(Text, study)

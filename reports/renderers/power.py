@@ -63,10 +63,10 @@ def facts(summary: Json) -> list[tuple[str, str]]:
     one = mapping(found.get("false_pass_one_level"))
     return [
         (
-            "with nothing wrong (redrawn)",
+            "were nothing wrong, such a run would (redrawn)",
             f"FAIL {share_words(found.get('false_fail'))}, not PASS {share_words(found.get('not_pass'))}",
         ),
-        *([("with the margin lost at one level", f"PASS {share_words(one)} at most")] if one else []),
+        *([("were the margin lost at one level", f"PASS {share_words(one)} at most")] if one else []),
     ]
 
 

@@ -268,12 +268,12 @@ def _reference_accuracy(summary: Json) -> str:
 def _accuracies(bundles: Sequence[Json]) -> str:
     found = [mapping(mapping(bundle.get("reference")).get("accuracy")) for bundle in bundles]
     overall = [value for value in (number(accuracy.get("all")) for accuracy in found) if value is not None]
-    if not overall:
-        return ""
     if len(found) > 1:
-        return f"{min(overall):.1%} to {max(overall):.1%}"
-    by_level = [(key, number(found[0].get(key))) for key in LEVEL_KEYS]
+        return f"{min(overall):.1%} to {max(overall):.1%}" if overall else ""
+    by_level = [(key, number(found[0].get(key))) for key in LEVEL_KEYS] if found else []
     levels = ", ".join(f"L{key} {100 * value:.0f}" for key, value in by_level if value is not None)
+    if not overall:  # levels that were read until decided are no sample of all items together
+        return f"{levels} (% of what was read)" if levels else ""
     return f"{overall[0]:.1%} ({levels})" if levels else f"{overall[0]:.1%}"
 
 

@@ -151,6 +151,23 @@ def test_a_file_that_is_not_onnx_is_said(request_: CheckRequest, tmp_path: Path)
         check(replace(request_, model=wrong))
 
 
+def test_a_contract_in_place_of_the_models_own_is_said_where_it_differs(request_: CheckRequest, tmp_path: Path) -> None:
+    own = read_contract(request_.model)
+    same, other = tmp_path / "same.toml", tmp_path / "other.toml"
+    same.write_text(contract_to_toml(own))
+    text = contract_to_toml(own)
+    assert "mean = " in text
+    line = next(line for line in text.splitlines() if line.startswith("mean = "))
+    other.write_text(text.replace(line, "mean = [0.125]"))
+    said = (
+        "other.toml stands in for the contract inside digits-cnn-random-s0.onnx and says otherwise: preprocessing.mean."
+    )
+    summary, _ = check(replace(request_, contract=other))
+    assert any(note.startswith(said) for note in summary["notes"])
+    summary, _ = check(replace(request_, contract=same, out=tmp_path / "again"))
+    assert not any("stands in for" in note for note in summary["notes"])
+
+
 def test_a_contract_that_does_not_fit_the_model_names_both(request_: CheckRequest, tmp_path: Path) -> None:
     text = contract_to_toml(read_contract(request_.model)).replace("[12, 12]", "[9, 9]")
     contract = tmp_path / "contract.toml"

@@ -109,6 +109,11 @@ def test_what_doctor_writes_is_taken(tmp_path: Path, capsys: pytest.CaptureFixtu
 # ----------------------------------------------------------------------------------- runs
 
 
+def test_runs_are_said_to_be_compared_in_what_ran_alone(tiny_study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = _printed(capsys, str(tiny_study), str(tiny_study))
+    assert out == "Compared: what ran in the cells that both have; not models, items or answers.\n"
+
+
 def test_runs_differ_in_what_their_cells_say_ran(tiny_study: Path, tmp_path: Path) -> None:
     other = tmp_path / "run"
     shutil.copytree(tiny_study, other)

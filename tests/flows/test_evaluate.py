@@ -161,7 +161,7 @@ def test_named_bundles_are_evaluated_alone(tiny_study: Path, tmp_path: Path) -> 
 def test_a_part_of_a_run_does_not_replace_its_report(tiny_study: Path, tmp_path: Path) -> None:
     name = Workspace(tiny_study).read_plan().bundles[0].name
     before = (tiny_study / "summary.json").read_bytes()
-    with pytest.raises(WorkspaceError, match=r"planned otherwise \(bundles, .* Give another folder with --out"):
+    with pytest.raises(WorkspaceError, match=r"planned otherwise \(its bundles, .* Give another folder with --out"):
         evaluate_run(tiny_study, tiny_study, bundles=(name,))
     assert (tiny_study / "summary.json").read_bytes() == before
     with pytest.raises(UnknownNameError, match=rf"Unknown bundle '{name}0'\. Did you mean '{name}'"):

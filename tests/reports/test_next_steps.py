@@ -32,6 +32,7 @@ def test_a_failure_under_several_deviations_is_taken_apart_and_located(builder):
     ]
     assert summary["next_steps"][0]["question"] == "which of the 2 deviations does the damage?"
     assert "next: gapshift explain RUN --environment env" in render_console(summary)
+    assert "next: gapshift explain runs/it --environment env" in render_console(summary, run="runs/it")
 
 
 def test_a_single_deviation_has_nothing_to_take_apart(builder):

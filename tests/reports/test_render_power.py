@@ -25,9 +25,9 @@ def test_the_rates_stand_beside_the_verdict_everywhere(summary: dict[str, Any]) 
     hero = re.search(r'<header class="hero.*?</header>', render_html(summary), flags=re.DOTALL)
     assert hero is not None
     for text in (hero.group(), render_markdown(summary), render_console(summary)):
-        assert "with nothing wrong (redrawn)" in text
+        assert "were nothing wrong, such a run would (redrawn)" in text
         assert "FAIL under 0.4%, not PASS " in text
-        assert "with the margin lost at one level" in text
+        assert "were the margin lost at one level" in text
 
 
 def test_the_page_says_what_the_run_can_decide(summary: dict[str, Any]) -> None:

@@ -496,6 +496,9 @@ def test_a_single_models_reference_accuracy_stands_on_the_console_and_in_markdow
     check["bundles"][0]["reference"] = {"accuracy": accuracy}
     for text in (render_console(check), render_markdown(check)):
         assert "reference accuracy: 66.4% (L1 92, L2 80, L3 70, L4 50, L5 36)" in text
+    check["bundles"][0]["reference"] = {"accuracy": accuracy | {"all": None}}  # read until decided, level by level
+    for text in (render_console(check), render_markdown(check)):
+        assert "reference accuracy: L1 92, L2 80, L3 70, L4 50, L5 36 (% of what was read)" in text
 
 
 def test_a_pass_claims_what_was_gated_and_no_more() -> None:

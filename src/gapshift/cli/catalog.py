@@ -90,6 +90,8 @@ def envs_diff(a: str, b: str, environment_file: Path | None, as_json: bool) -> i
         ],
     }
     lines = [line for title, found in sections.items() if found for line in (title, *(f"  {each}" for each in found))]
+    if found.a.kind == "run":
+        lines.append("Compared: what ran in the cells that both have; not models, items or answers.")
     click.echo("\n".join(lines) or f"{a} and {b} do not differ.")
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -165,7 +166,8 @@ def show(summary: Mapping[str, Any], paths: Mapping[str, Path], as_json: bool) -
     """The verdict, the table and where the reports lie, the page last."""
     from gapshift.reports.renderers.console import render_console
 
-    text = render_console(summary, color=sys.stdout.isatty() and not as_json)
+    folder = str(next(iter(paths.values())).parent) if paths else "RUN"
+    text = render_console(summary, run=shlex.quote(folder), color=sys.stdout.isatty() and not as_json)
     show_found(text, summary, dict(reversed(list(paths.items()))), as_json)
 
 

@@ -26,7 +26,7 @@ from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.self_test import refuse_sequential, repeat_gated
 from gapshift.flows.sequential import check_readable, readable_environments
 from gapshift.flows.splitting import TEST
-from gapshift.flows.user_model import applicable, user_bundle
+from gapshift.flows.user_model import applicable, overridden, user_bundle
 from gapshift.schema import (
     CALIBRATED_FORMATS,
     CLASS_OUTPUTS,
@@ -94,7 +94,10 @@ def check(request: CheckRequest, reporter: Reporter | None = None) -> tuple[dict
     roles = {item.id: CALIBRATION for item in dataset.items} | {item.id: TEST for item in judged.items}
     roles = drawn_roles(roles, rated.strata(), request)
     judged = with_role(judged, roles, TEST)
-    notes = (*left_out, *(note for note in rated.card.notes if note.endswith(TRAINED_ON)))
+    instead = overridden(request.model, request.contract)
+    for note in instead:
+        reporter.note(note)
+    notes = (*instead, *left_out, *(note for note in rated.card.notes if note.endswith(TRAINED_ON)))
     plan = _plan(request, bundle, environments, judged, notes)
     check_readable(plan, judged, rated)
     with workspace.lock():

@@ -112,10 +112,11 @@ def _without_foreign_mixes(plan: RunPlan, sets: Mapping[str, Sets]) -> RunPlan:
 def _refuse_overwriting(source: Workspace, target: Workspace, old: RunPlan, plan: RunPlan) -> None:
     """A run's folder keeps its own bundles, items and plan; another evaluation goes elsewhere."""
     if source.root.resolve() == target.root.resolve():
-        if plan != old:
+        others = [name for name in RunPlan.model_fields if getattr(plan, name) != getattr(old, name)]
+        if others:
             raise WorkspaceError(
-                f"{source.root} was planned otherwise (bundles, environments, margin, data, items or budget differ), "
-                "and evaluating it so would replace its report. Give another folder with --out."
+                f"{source.root} was planned otherwise (its {', '.join(others)}), and evaluating it so would replace "
+                "its report. Give another folder with --out."
             )
     elif target.plan_path.exists():
         there = target.read_plan()

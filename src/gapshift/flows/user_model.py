@@ -7,10 +7,10 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from gapshift.errors import ModelFileError
+from gapshift.errors import ContractError, ModelFileError
 from gapshift.export.model_file import describe, sha256
 from gapshift.export.stamp import check_against, contract_from_toml, read_contract
-from gapshift.schema import Bundle, Environment, takes
+from gapshift.schema import Bundle, Environment, dotted, takes
 
 _MOST_NAMES = 8
 """So many files are named where the one that was asked for is missing."""
@@ -41,6 +41,24 @@ def user_bundle(model: Path, contract: Path | None) -> Bundle:
         contract=agreed,
         domain=agreed.domain,
         task=name,
+    )
+
+
+def overridden(model: Path, contract: Path | None) -> tuple[str, ...]:
+    """A note where a contract file says otherwise than the contract in the model, naming the keys; else none."""
+    if contract is None:
+        return ()
+    try:
+        own = dotted(read_contract(model))
+    except ContractError:  # it has none, or none that can be read
+        return ()
+    given = dotted(contract_from_toml(contract))
+    others = [key for key in {**own, **given} if own.get(key) != given.get(key)]
+    if not others:
+        return ()
+    return (
+        f"{contract.name} stands in for the contract inside {model.name} and says otherwise: {', '.join(others)}. "
+        "Leave --contract out to judge the model by its own.",
     )
 
 

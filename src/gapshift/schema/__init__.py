@@ -53,6 +53,7 @@ from gapshift.schema.deployment import (
     Runtime,
     Service,
     Shift,
+    dotted,
     listing,
     takes,
 )
@@ -132,6 +133,7 @@ __all__ = [
     "canonical_json",
     "cell_basis",
     "digest",
+    "dotted",
     "environments_for",
     "listing",
     "rank",

@@ -228,7 +228,7 @@ class Deployment(OfOneDomain):
         1
         """
         tree = self.model_dump(mode="json")
-        valid = tuple(key for key in _dotted(self) if key != "domain")
+        valid = tuple(key for key in dotted(self) if key != "domain")
         for key, value in deviations.items():
             if key not in valid:
                 raise UnknownNameError(
@@ -243,21 +243,25 @@ class Deployment(OfOneDomain):
             made = Deployment.model_validate(tree)
         except ValidationError as error:
             raise SettingsError(_first_problem(error)) from error
-        _refuse_converted(deviations, _dotted(made))
+        _refuse_converted(deviations, dotted(made))
         return made
 
     def differences(self, other: Deployment) -> dict[str, Any]:
         """Dotted keys whose value in ``other`` is not this one's, with that value."""
-        mine, theirs = _dotted(self), _dotted(other)
+        mine, theirs = dotted(self), dotted(other)
         return {key: theirs[key] for key in mine if mine[key] != theirs[key]}
 
 
-def _dotted(noun: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Every dotted key of a noun, said in its JSON or not, with the value as JSON has it."""
+def dotted(noun: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Every dotted key of a noun, said in its JSON or not, with the value as JSON has it.
+
+    >>> dotted(Precision())["format"]
+    'float32'
+    """
     leaves: dict[str, Any] = {}
     for name in type(noun).model_fields:
         value, path = getattr(noun, name), f"{prefix}{name}"
-        leaves |= _dotted(value, f"{path}.") if isinstance(value, BaseModel) else {path: to_jsonable_python(value)}
+        leaves |= dotted(value, f"{path}.") if isinstance(value, BaseModel) else {path: to_jsonable_python(value)}
     return leaves
 
 
