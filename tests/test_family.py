@@ -98,6 +98,71 @@ def test_members_shrink_to_few_and_mild() -> None:
     assert deviations == {QUALITY: 50}
 
 
+# ------------------------------------------------------------------ keys that qualify another
+
+NOISE, SEVERITY, CHANNELS = "shift.corruption", "shift.severity", "precision.per_channel"
+NOISY = Family(deviations={NOISE: ("fog", "snow"), SEVERITY: (1, 2), QUALITY: (75,)}, most=2)
+
+
+def test_a_severity_is_there_exactly_where_its_corruption_is() -> None:
+    fog = {NOISE: "fog", SEVERITY: 1}
+    assert [*NOISY.alone()][:2] == [fog, {NOISE: "fog", SEVERITY: 2}]
+    assert list(NOISY.smaller({**fog, SEVERITY: 2, QUALITY: 75})) == [
+        {NOISE: "fog", SEVERITY: 2},
+        {QUALITY: 75},
+        {**fog, QUALITY: 75},
+    ]
+    assert list(NOISY.smaller(fog)) == []
+    assert NOISY.size(fog)[0] == 1
+
+
+@given(environments(NOISY))
+def test_no_member_leaves_a_severity_to_its_default(environment: Environment) -> None:
+    assert (NOISE in environment.deviations) == (SEVERITY in environment.deviations)
+    assert len(NOISY.parts(environment.deviations)) <= NOISY.most
+
+
+def test_what_qualifies_counts_as_no_deviation_of_its_own() -> None:
+    assert NOISY.members() == 4 + 1 + 4
+    assert find(environments(NOISY), lambda e: NOISE in e.deviations).deviations == {NOISE: "fog", SEVERITY: 1}
+
+
+def test_a_key_qualifies_only_the_values_that_it_can_stand_beside() -> None:
+    family = Family(deviations={FORMAT: ("int4-weights", "int8-dynamic"), CHANNELS: (True,)})
+    assert list(family.alone()) == [{FORMAT: "int4-weights"}, {FORMAT: "int8-dynamic", CHANNELS: True}]
+    assert list(family.smaller({FORMAT: "int8-dynamic", CHANNELS: True})) == [{FORMAT: "int4-weights"}]
+    assert family.members() == 2
+
+
+def test_a_service_has_all_that_its_latency_needs_and_nothing_without_it() -> None:
+    slow, timeout, spread, retries = (
+        f"service.{name}" for name in ("latency_ms", "timeout_ms", "latency_spread", "retries")
+    )
+    family = Family(deviations={retries: (2,), spread: (0.1,), timeout: (100.0,), slow: (50.0,), QUALITY: (75,)})
+    whole = {slow: 50.0, timeout: 100.0, spread: 0.1, retries: 2}
+    assert list(family.alone()) == [whole, {QUALITY: 75}]
+    assert list(family.smaller({**whole, QUALITY: 75})) == [whole, {QUALITY: 75}]
+
+
+def test_an_environment_that_leaves_a_qualifying_key_out_spans_its_default() -> None:
+    chosen = [
+        _environment("a", {NOISE: "fog", SEVERITY: 5}),
+        _environment("b", {NOISE: "snow"}),
+        _environment("c", {QUALITY: 75}),
+    ]
+    assert fitted(family_of(chosen), CONTRACT)[0].deviations == {
+        NOISE: ("fog", "snow"),
+        SEVERITY: (3, 5),
+        QUALITY: (75,),
+    }
+
+
+def test_of_what_fails_alone_a_milder_form_stays() -> None:
+    assert NOISY.without([{NOISE: "fog", SEVERITY: 2}]) == NOISY.deviations
+    assert NOISY.without([{NOISE: "fog", SEVERITY: 1}, {NOISE: "fog", SEVERITY: 2}])[NOISE] == ("snow",)
+    assert NOISY.without([member for member in NOISY.alone() if NOISE in member]) == {QUALITY: (75,)}
+
+
 # ------------------------------------------------------------------ what a model can have
 
 

@@ -175,6 +175,38 @@ def test_interactions_need_examples_and_something_to_compose() -> None:
         Fake(lambda d: "a" in d).search(Family(deviations={"a": (1, 2), "b": (1,)})).run(0, interactions=True)
 
 
+NOISE, SEVERITY = "shift.corruption", "shift.severity"
+
+
+def _severity(deviations: Deviations) -> int:
+    """What is deployed: 3, where nobody says it."""
+    return int(deviations.get(SEVERITY, 3)) if NOISE in deviations else 0
+
+
+@pytest.mark.parametrize("severities", [(1,), (1, 2), (2, 4, 5)])
+def test_no_severity_is_asked_that_the_family_does_not_hold(severities: tuple[int, ...]) -> None:
+    """Left out it would be 3: harsher than all of them, and no smaller."""
+    family = Family(deviations={NOISE: ("fog",), SEVERITY: severities, "a": (1, 2)}, most=2)
+    fake = Fake(lambda d: (_severity(d) >= 2 and "a" in d) or _severity(d) == 3)
+    found = fake.search(family).run(0)
+    assert {_severity(each) for each in fake.asked} <= {0, *severities}
+    assert (found.environment.deviations if found else None) == (
+        None if severities == (1,) else {NOISE: "fog", SEVERITY: 2, "a": 1}
+    )
+
+
+def test_interactions_keep_the_forms_of_a_corruption_that_hold_alone() -> None:
+    family = Family(deviations={NOISE: ("fog", "snow"), SEVERITY: (1, 5), "a": (1,)}, most=2)
+    fake = Fake(lambda d: (_severity(d) == 5 and d[NOISE] == "fog") or ("a" in d and d.get(NOISE) == "fog"))
+    search = fake.search(family)
+    found = search.run(0, interactions=True)
+    left_out = {NOISE: "fog", SEVERITY: 5}
+    assert [each for each in fake.asked if left_out.items() <= each.items()] == [left_out]
+    assert [cell.measured.environment.deviations for cell in search.alone] == [left_out]
+    assert found is not None
+    assert found.environment.deviations == {NOISE: "fog", SEVERITY: 1, "a": 1}
+
+
 # ------------------------------------------------------------------------- false alarms
 
 

@@ -15,6 +15,7 @@ from gapshift.envs.resolve import reference_deployment
 from gapshift.errors import SettingsError
 from gapshift.schema import PREPROCESSING, Contract, Deployment, Domain, Environment, takes
 from gapshift.schema.family import Family
+from gapshift.schema.qualifying import COMPANIONS
 from gapshift.settings import read_toml, validate
 
 
@@ -24,10 +25,12 @@ def environments(draw: st.DrawFn, family: Family, subsample: bool = False) -> En
 
     Some contradict themselves or a contract: ``gapshift.envs.resolve.resolve`` says so by NotApplicableError.
     """
-    keys = tuple(family.deviations)
+    keys = family.parts(family.deviations)
     chosen = draw(st.lists(st.sampled_from(keys), unique=True, min_size=1, max_size=min(family.most, len(keys))))
-    ordered = sorted(chosen, key=keys.index)
-    return family.environment({key: draw(st.sampled_from(family.deviations[key])) for key in ordered}, subsample)
+    member = {key: draw(st.sampled_from(family.deviations[key])) for key in sorted(chosen, key=keys.index)}
+    for key in family.needs(member):
+        member[key] = draw(st.sampled_from(family.deviations[key]))
+    return family.environment(member, subsample)
 
 
 def read_family(path: Path) -> Family:
@@ -56,7 +59,8 @@ def family_of(environments: Iterable[Environment], most: int = 3) -> Family:
 def fitted(family: Family, contract: Contract, stated: bool = False) -> tuple[Family, tuple[str, ...]]:
     """The family of what models with this contract can have, and what was left out of it, in words.
 
-    Values that the contract has anyway are left out, and keys of other domains. Numbers go by their distance from the
+    Values that the contract has anyway are left out (but of keys that qualify another: those are always in a member
+    then), and keys of other domains. Numbers go by their distance from the
     contract's own, but for a family whose order is ``stated``. Raises UnknownNameError for a key that no domain has,
     SettingsError for a value that no deployment can take (of a stated family), or where nothing is left.
     """
@@ -69,12 +73,16 @@ def fitted(family: Family, contract: Contract, stated: bool = False) -> tuple[Fa
         wrong = next((found for _, found in taken if isinstance(found, str) and found.startswith(key)), None)
         if stated and wrong:
             raise SettingsError(f"The family: {wrong}.")
-        same += [f"{key} = {value}" for value, found in taken if found == reference]
-        mine = tuple(value for value, found in taken if found != reference)
+        bound = key in family.qualifying
+        same += [f"{key} = {value}" for value, found in taken if found == reference and not bound]
+        mine = tuple(value for value, found in taken if found != reference or bound)
         if mine:
-            kept[key] = mine if stated else _mild_first(mine, _value(reference, key))
+            kept[key] = mine if stated else _mild_first(mine, _mildest(reference, key))
+    lost = [key for key in kept if key in family.qualifying and not any(each in kept for each in COMPANIONS[key])]
+    kept = {key: values for key, values in kept.items() if key not in lost}
     notes = [f"not for {contract.domain} models: {', '.join(foreign)}"] if foreign else []
     notes += [f"the contract has them anyway: {', '.join(same)}"] if same else []
+    notes += [f"they qualify nothing that is left: {', '.join(lost)}"] if lost else []
     if not kept:
         raise SettingsError(f"Nothing of the family is left for this model ({'; '.join(notes)}). Choose another one.")
     return Family(deviations=kept, most=family.most), tuple(notes)
@@ -94,8 +102,10 @@ def _taken(reference: Deployment, key: str, value: Any) -> Deployment | str:
         return str(error)
 
 
-def _value(reference: Deployment, key: str) -> Any:
-    """What stands at a dotted key; None where nothing does."""
+def _mildest(reference: Deployment, key: str) -> Any:
+    """What stands at a dotted key, and None where nothing does; a severity counts from 0, whatever its default."""
+    if key == "shift.severity":
+        return 0
     found: Any = reference
     for name in key.split("."):
         found = getattr(found, name, None)

@@ -18,7 +18,7 @@ from gapshift.errors import NotApplicableError, SettingsError
 from gapshift.flows.composing import environments
 from gapshift.reports.verdicts import JudgedCell
 from gapshift.schema import Environment, listing
-from gapshift.schema.family import Family
+from gapshift.schema.family import Deviations, Family
 
 Judge = Callable[[Environment], JudgedCell]
 KEPT = 4
@@ -46,8 +46,8 @@ class Search:
     """One search of a family. Each member is asked once, until ``examples`` of them have answered.
 
     ``resolve`` raises NotApplicableError for a member that contradicts itself or the contract; ``judge`` answers and
-    judges any other. What was found stands in ``judged`` and ``rejected`` (name to reason), in the order of asking;
-    ``alone`` are those that ``interactions`` left out.
+    judges any other. What was found stands in ``judged`` and ``rejected`` (name to reason), in the order of asking,
+    and ``composed`` has the environments of both; ``alone`` are those that ``interactions`` left out.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Search:
         self.family = family
         self.judged: dict[str, JudgedCell] = {}
         self.rejected: dict[str, str] = {}
+        self.composed: dict[str, Environment] = {}
         self.alone: list[JudgedCell] = []
         self._resolve, self._judge = resolve, judge
         self._examples, self._subsample = examples, subsample
@@ -87,6 +88,12 @@ class Search:
         """The members of the family that fail, in the order of asking."""
         return [cell for cell in self.judged.values() if _fails(cell) and cell not in self.alone]
 
+    def below(self, found: Environment) -> list[JudgedCell]:
+        """What was judged of the members that are a part of one, or the same with milder values; smaller ones first."""
+        judged = [cell for cell in self.judged.values() if cell not in self.alone]
+        within = [cell for cell in judged if self.family.is_below(_deviations(cell), found.deviations)]
+        return sorted(within, key=lambda cell: self.family.size(_deviations(cell)))
+
     @property
     def _left(self) -> int:
         """How many more environments may be asked: those without answers are no tests, and are not unlimited either."""
@@ -103,9 +110,9 @@ class Search:
         for member in members:
             self._ask(member)
         self.alone = self.failing()
-        gone = self.family.without(cell.measured.environment.deviations for cell in self.alone)
-        if len(gone) < 2:
-            names = ", ".join(listing(cell.measured.environment.deviations) for cell in self.alone)
+        gone = self.family.without(_deviations(cell) for cell in self.alone)
+        if len(self.family.parts(gone)) < 2:
+            names = ", ".join(listing(_deviations(cell)) for cell in self.alone)
             raise SettingsError(
                 f"Too little of the family holds alone to be composed; these fail alone: {names}. Choose another one."
             )
@@ -141,18 +148,25 @@ class Search:
     def _can_be(self, environment: Environment) -> bool:
         if environment.name in self.rejected:
             return False
+        self.composed[environment.name] = environment
         try:
             self._resolve(environment)
         except NotApplicableError as error:
             self.rejected[environment.name] = str(error)
-            return False
-        return True
+        if (part := self._failing_alone(environment)) is not None:
+            self.rejected[environment.name] = f"{listing(part)} fails alone"
+        return environment.name not in self.rejected
+
+    def _failing_alone(self, environment: Environment) -> Deviations | None:
+        """A part of the member that fails alone and was left out for it."""
+        alone = (_deviations(cell) for cell in self.alone)
+        return next((part for part in alone if part.items() <= environment.deviations.items()), None)
 
     def _ask(self, environment: Environment) -> JudgedCell | None:
-        """The member's verdict; None where it contradicts itself or the contract."""
+        """The member's verdict; None where it contradicts itself or the contract, or a part of it is left out."""
         if self._is_new(environment):
             self.judged[environment.name] = self._judge(environment)
-        return self.judged.get(environment.name)
+        return None if self._failing_alone(environment) is not None else self.judged.get(environment.name)
 
     def _settle(self, found: Environment) -> Smallest:
         """Below what fails, down to a member below which nothing does, or to the last example."""
@@ -169,6 +183,10 @@ class Search:
 def answered(cell: JudgedCell) -> bool:
     """Whether the cell has answers: an environment that changes no item, say, has none."""
     return cell.measured.info is not None and cell.measured.info.status == "ok"
+
+
+def _deviations(cell: JudgedCell) -> Deviations:
+    return cell.measured.environment.deviations
 
 
 def _fails(cell: JudgedCell) -> bool:
