@@ -3,7 +3,9 @@
 Each candidate answered the same items as the reference, and every answer agrees with the trusted one or not. Mid-p
 McNemar on the discordant items, Holm-adjusted over the candidates that were confirmed (they were chosen on other
 items). A candidate is *named* where it agrees more often and its adjusted p is below alpha; the one that agrees most
-is the cause, and those that differ from it by no more than chance are named beside it.
+*helps* most, and those that differ from it by no more than chance are named beside it. It is *the cause* where it
+brings back at least half of what is missing to full agreement. Labels say nothing of how much is missing, as no model
+is always right, so that what helps there is never called the cause.
 """
 
 from __future__ import annotations
@@ -18,15 +20,18 @@ from gapshift.reports.statistics import holm, mcnemar_midp
 
 Json = dict[str, Any]
 Bools = NDArray[np.bool_]
+EXPLAINS = 0.5
+"""A cause brings back at least this share of the agreement that is missing."""
 RESTORES = 0.99
 """A cause restores the trusted answers where at least this share agrees."""
 
 
-def judge_causes(before: Bools, after: Mapping[str, Bools], alpha: float) -> Json:
+def judge_causes(before: Bools, after: Mapping[str, Bools], alpha: float, *, truth: bool = False) -> Json:
     """``before`` (n,) and each candidate's ``after`` (n,): does the answer agree with the trusted one?
 
-    ``cause`` is null where no candidate is named; ``as_good`` are those that cannot be told from it. Raises
-    ValueError where lengths differ.
+    ``truth``: the trusted answers are the labels. ``helps`` is null where no candidate is named; ``regained`` is the
+    share of the missing agreement that it brings back (null by labels), and ``cause`` is it where that is at least
+    ``EXPLAINS``. ``as_good`` are those that cannot be told from it. Raises ValueError where lengths differ.
     """
     rows = [_row(name, before, each) for name, each in after.items()]
     adjusted = holm([row["p"] for row in rows]) if rows else np.empty(0)
@@ -34,15 +39,19 @@ def judge_causes(before: Bools, after: Mapping[str, Bools], alpha: float) -> Jso
         row["p_holm"] = float(p)
         row["named"] = bool(p < alpha and row["gained"] > row["lost"])
     rows.sort(key=lambda row: (-row["after"], row["p"]))
-    cause = next((row["name"] for row in rows if row["named"]), None)
-    best = after[cause] if cause is not None else before
+    helps = next((row["name"] for row in rows if row["named"]), None)
+    best = after[helps] if helps is not None else before
+    regained = None if truth or helps is None else float((best.mean() - before.mean()) / (1 - before.mean()))
+    cause = helps if regained is not None and regained >= EXPLAINS else None
     as_good = [
-        row["name"] for row in rows if row["named"] and row["name"] != cause and _like(best, after[row["name"]], alpha)
+        row["name"] for row in rows if row["named"] and row["name"] != helps and _like(best, after[row["name"]], alpha)
     ]
     return {
         "n": len(before),
         "before": float(before.mean()) if len(before) else None,
         "tried": rows,
+        "helps": helps,
+        "regained": regained,
         "cause": cause,
         "as_good": as_good,
         "restores": bool(cause is not None and best.mean() >= RESTORES),

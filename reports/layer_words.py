@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from gapshift.reports.combinations import deviation_words
+
 Json = Mapping[str, Any]
+_OF_INPUTS = ("preprocessing.", "shift.")
+_FILE = "compare with the file as it was trained, --against MODEL.onnx"
 _SCALED = 10
 """A weight is a multiple of the reference's where taking the factor off leaves a tenth of its error."""
 
@@ -42,6 +46,15 @@ def _given(entry: Json) -> str:
     causes = entry["causes"]
     if causes and causes[0]["is_cause"]:
         return f"{said}: {causes[0]['words']} ({causes[0]['name']}) makes them (left: {size(causes[0]['left'])})"
+    own = [deviation_words(key, value) for key, value in entry["deviations"].items() if key.startswith(_OF_INPUTS)]
+    if own and entry["explained"]:
+        apart = "; `gapshift explain` takes them apart" if len(own) > 1 else ""
+        whose = (
+            f"its own deviations ({', '.join(own)}) make together" if apart else f"its own deviation ({own[0]}) makes"
+        )
+        return f"{said}, which {whose}{apart}"
+    if own:
+        said += f", of which its own deviations ({', '.join(own)}) are a part,"
     if causes:
         near = causes[0]
         return f"{said} that no way of preparing tried makes; the nearest, {near['name']}, leaves {size(near['left'])}"
@@ -140,14 +153,36 @@ def _answers(answers: Json) -> str:
     said = f"{verb} on {percent(before)} of {n} items"
     if before == 1 and not answers["truth"]:
         return f"{said}: there is nothing to explain"
+    row = helping(answers)
+    if row is None:
+        tried = answers["candidates"] - answers["unfit"]
+        return f"{said}, and none of the {tried} ways of preparing tried changes that; {_FILE}"
+    alike = f"; as good: {', '.join(answers['as_good'])}" if answers["as_good"] else ""
+    after = f"on {percent(row['after'])} (p {_p(row['p_holm'])}){alike}"
+    if row["of"] == "labels":
+        how = f"the labels stand in another order: {row['words']} ({row['name']}); read so, {after}"
+    else:
+        how = f"prepared with {row['words']} ({row['name']}), {after}"
+    return f"{said}; {how}{_remaining(answers)}"
+
+
+def helping(answers: Json) -> Json | None:
+    """The candidate that helps most."""
+    return next((row for row in answers["tried"] if row["name"] == answers["helps"]), None)
+
+
+def _remaining(answers: Json) -> str:
+    """What a candidate that helps leaves unexplained, and what to try then."""
+    if answers["truth"]:
+        return (
+            f"; that helps, and labels alone do not say how much is missing: {_FILE}, or with a run that was right, "
+            "--against RUN"
+        )
     if answers["cause"] is None:
         return (
-            f"{said}, and none of the {answers['candidates'] - answers['unfit']} ways of preparing tried changes that"
+            f"; that helps and explains little: {percent(answers['regained'])} of what is missing comes back; {_FILE}"
         )
-    row = next(row for row in answers["tried"] if row["name"] == answers["cause"])
-    better = f"prepared with {row['words']} ({row['name']}), on {percent(row['after'])} (p {_p(row['p_holm'])})"
-    alike = f"; as good: {', '.join(answers['as_good'])}" if answers["as_good"] else ""
-    return f"{said}; {better}{alike}"
+    return ""
 
 
 def _p(p: float) -> str:

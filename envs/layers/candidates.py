@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
@@ -23,12 +23,18 @@ _NO_CAUSE = ("action_noise",)
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Items are prepared by ``preprocessing``, and ``apply`` is done to the batch then. ``words`` say what that is."""
+    """Items are prepared by ``preprocessing``, and ``apply`` is done to the batch then. ``words`` say what that is.
+
+    ``relabel[k]`` is the label that answer ``k`` stands for (None: its own). ``settings``: what a contract would say
+    for it, by dotted key; empty where no setting says it.
+    """
 
     name: str
     words: str
     preprocessing: AnyPreprocessing
     apply: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    relabel: tuple[int, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Applied:
@@ -56,8 +62,15 @@ def candidates(contract: Contract, sample: NDArray[Any] | None) -> tuple[Candida
         if key not in seen:
             seen.add(key)
             found.append(each)
-    found += [Candidate(each.name, each.words, own, each.apply) for each in mistakes(own, sample)]
+    found += [
+        Candidate(each.name, each.words, own, each.apply, settings=_full(each.settings))
+        for each in mistakes(own, sample)
+    ]
     return tuple(found)
+
+
+def _full(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"preprocessing.{key}": value for key, value in settings.items()}
 
 
 def _of_the_catalog(contract: Contract) -> Iterator[Candidate]:
@@ -71,7 +84,7 @@ def _of_the_catalog(contract: Contract) -> Iterator[Candidate]:
             made = resolve(contract, environment).preprocessing
         except NotApplicableError:
             continue
-        yield Candidate(environment.name, _short(environment.deviations), made)
+        yield Candidate(environment.name, _short(environment.deviations), made, settings=environment.deviations)
 
 
 def _short(deviations: dict[str, Any]) -> str:
@@ -87,16 +100,16 @@ def _settings(contract: Contract) -> Iterator[Candidate]:
         except SettingsError:
             continue
         short = key.removeprefix("preprocessing.")
-        yield Candidate(f"{short}={value}".lower(), f"{short} = {value}", made)
+        yield Candidate(f"{short}={value}".lower(), f"{short} = {value}", made, settings={key: value})
 
 
 def _choices(noun: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, field in type(noun).model_fields.items():
+    for name, declared in type(noun).model_fields.items():
         value = getattr(noun, name)
         if isinstance(value, BaseModel):
             yield from _choices(value, f"{prefix}{name}.")
             continue
-        yield from ((f"{prefix}{name}", other) for other in _values(field.annotation) if other != value)
+        yield from ((f"{prefix}{name}", other) for other in _values(declared.annotation) if other != value)
 
 
 def _values(annotation: Any) -> tuple[Any, ...]:

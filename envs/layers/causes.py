@@ -8,7 +8,7 @@ Candidates are screened on a part of the items; those that do best answer the ot
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from gapshift.domains.services import Rows
 from gapshift.envs.control import windows_seen_by
 from gapshift.envs.layers.candidates import Applied, Candidate
 from gapshift.envs.layers.compare import differences_of
+from gapshift.envs.layers.relabelling import Order, relabelled
 from gapshift.envs.prepare import Prepared, Preparer
 from gapshift.envs.resolve import reference_deployment
 from gapshift.envs.runtimes import open_runtime
@@ -178,9 +179,11 @@ def tried(
     inputs: Inputs,
     trusted: Mapping[str, int] | None,
     folds: NDArray[np.bool_],
+    order: Order | None = None,
 ) -> Trial:
-    """Ask the model with every candidate's inputs. ``trusted`` is each item's answer, by id (None: the right one);
-    ``folds`` (n,) says which items screen.
+    """Ask the model with every candidate's inputs, and read its answers by other orders of the labels. ``trusted`` is
+    each item's answer, by id (None: the right one); ``folds`` (n,) says which items screen; ``order`` is one of the
+    labels that is known to be another's.
 
     Raises EvaluationError where the model cannot run.
     """
@@ -189,6 +192,9 @@ def tried(
     with open_runtime(reference_deployment(contract).runtime, model, contract) as session:
         asked = _Asked(contract, session, inputs)
         base = asked.agreement(reference, screening, trusted)
+        if base is not None:
+            own = asked.records(reference, screening)
+            candidates = [*candidates, *relabelled(contract, own.prediction, _wanted(own, trusted), order)]
         screened: list[tuple[float, int, Candidate]] = []
         unfit = 0
         for place, each in enumerate(candidates):
@@ -220,9 +226,25 @@ def agreement(records: Records, trusted: Mapping[str, int] | None) -> NDArray[np
     if trusted is None:
         right: NDArray[np.bool_] = records.correct == 1.0
         return right
-    wanted = np.array([trusted.get(str(item), -2) for item in records.item_id])
-    same: NDArray[np.bool_] = (records.prediction == wanted) & (records.prediction >= 0)
+    same: NDArray[np.bool_] = (records.prediction == _wanted(records, trusted)) & (records.prediction >= 0)
     return same
+
+
+def _wanted(records: Records, trusted: Mapping[str, int] | None) -> NDArray[np.int32]:
+    """Each item's trusted answer, shape (n,): its label where none is given, -2 where there is none."""
+    if trusted is None:
+        return records.label
+    return np.array([trusted.get(str(item), -2) for item in records.item_id], dtype=np.int32)
+
+
+def _read(records: Records, order: Order | None) -> Records:
+    """Answers by another order of the labels."""
+    if order is None:
+        return records
+    answered = records.prediction >= 0
+    prediction = np.where(answered, np.array(order, dtype=np.int32)[records.prediction], records.prediction)
+    right = np.where(answered & ~np.isnan(records.correct), prediction == records.label, records.correct)
+    return replace(records, prediction=prediction.astype(np.int32), correct=right.astype(np.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,4 +276,4 @@ class _Asked:
             tensor=tensor,
             readable=readable,
         )
-        return answer(asked, self.session.predict, self.contract.model).records
+        return _read(answer(asked, self.session.predict, self.contract.model).records, candidate.relabel)

@@ -38,7 +38,8 @@ class Outputs:
 class Examined:
     """``comparison``, ``leaving`` and ``passes`` are None where the cell's engine cannot be opened; ``opening`` is how
     far the opened model's outputs are from the cell's own. ``causes`` are the ways of preparing nearest to the cell's
-    inputs, where those differ; the first is the cause if its ``left`` is at most ``REPRODUCES``."""
+    inputs, where those differ; the first is the cause if its ``left`` is at most ``REPRODUCES``.
+    ``explained``: the cell's own deviations make its inputs, so that of other ways only what makes the same is kept."""
 
     items: int
     outputs: Outputs
@@ -48,6 +49,7 @@ class Examined:
     opening: float | None
     given: Difference
     causes: tuple[Reproduced, ...]
+    explained: bool
     notes: tuple[str, ...]
 
 
@@ -63,6 +65,8 @@ def examine(site: Site) -> Examined:
         output = site.cell.bundle.contract.model.output
         passes = find_pass(site.other.path, site.other.inputs, site.levels, site.other.runtime, output)
         opening = _opening(site, passes)
+    explained = site.contract.preprocessing == site.cell.bundle.contract.preprocessing
+    causes = _causes(site) if given.error > 0 else ()
     return Examined(
         items=len(site.levels),
         outputs=outputs,
@@ -71,7 +75,8 @@ def examine(site: Site) -> Examined:
         passes=passes,
         opening=opening,
         given=given,
-        causes=_causes(site) if given.error > 0 else (),
+        causes=tuple(each for each in causes if each.left <= REPRODUCES) if explained else causes,
+        explained=explained,
         notes=site.notes,
     )
 

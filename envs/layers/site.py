@@ -106,7 +106,7 @@ class Sites:
 
         Raises what resolving, converting and preparing raise, and EvaluationError where no item can be read.
         """
-        contract = bundle.contract if against is None else _contract_of(against, bundle)
+        contract = bundle.contract if against is None else contract_of(against, bundle)
         deployment = resolve(bundle.contract, environment)
         cell = Cell(bundle, environment, deployment, "", self._tasks[bundle.task])
         file, made_again = self._file(cell)
@@ -188,7 +188,7 @@ def _sampled(task: TaskItems, items: int | None, seed: int) -> Dataset:
     return task.dataset.subset(sample_of(task, max(1, items // len(groups)), seed).tolist())
 
 
-def _contract_of(model: Path, bundle: Bundle) -> Contract:
+def contract_of(model: Path, bundle: Bundle) -> Contract:
     """A file's own contract; the bundle's where it has none."""
     return read_contract(model) if "contract" in read_stamp(model) else bundle.contract
 

@@ -38,6 +38,7 @@ def examined_json(found: Examined) -> Json:
         **_layers(found.comparison),
         "leaving": _leaving(found.leaving),
         "passes": _passes(found.passes),
+        "explained": found.explained,
         "causes": [_reproduced(each) for each in found.causes],
         "notes": list(found.notes),
     }

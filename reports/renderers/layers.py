@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 
-from gapshift.reports.layer_words import error_words, node_words, passes_words, percent, size, weight_words
+from gapshift.reports.layer_words import error_words, helping, node_words, passes_words, percent, size, weight_words
 from gapshift.reports.renderers.chapters import render_chapters
 from gapshift.reports.renderers.layer_chart import Point, error_chart
 from gapshift.reports.renderers.tables import Cell, Chapter, Figure, Part, Table, plain, prose
@@ -24,9 +25,28 @@ def render_layers(summary: Json) -> dict[str, str]:
 
 def console_layers(summary: Json) -> str:
     """One finding a cell, and what was left out, as plain text."""
-    lines = [TITLE, lead(summary), "", *(f"  {line}" for line in findings(summary))]
+    lines = [TITLE, lead(summary), "", *_console_lines(summary)]
     lines += [f"note: {note}" for note in _notes(summary)]
     return "\n".join(lines) + "\n"
+
+
+def _console_lines(summary: Json) -> Iterator[str]:
+    for line, entry in zip(findings(summary), rows(summary, "cells"), strict=True):
+        yield f"  {line}"
+        yield from (f"      {each}" for each in _mending(mapping(entry.get("answers"))))
+
+
+def _mending(answers: Json) -> list[str]:
+    """Lines of contract.toml by which the candidate that helps becomes the contract; none where no setting says it."""
+    row = helping(answers) if answers else None
+    settings = mapping(row["settings"]) if row else {}
+    if any(value is None for value in settings.values()):  # TOML has no null
+        return []
+    tables: dict[str, list[str]] = {}
+    for key, value in settings.items():
+        table, name = key.split(".", 1)
+        tables.setdefault(f"[{table}]", []).append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+    return [line for head, lines in tables.items() for line in (head, *lines)]
 
 
 def lead(summary: Json) -> str:
@@ -269,7 +289,11 @@ def _answers(answers: Json) -> Part:
         f"contract prepares them. {tried:.0f} other ways were tried on {answers.get('screening')} further items; those "
         "that did best there answered these."
     )
-    tables = (Table("Ways of preparing", heads, made),) if made else ()
+    mending = tuple((Cell(line),) for line in _mending(answers))
+    tables = (
+        *((Table("Ways of preparing, and orders of the labels", heads, made),) if made else ()),
+        *((Table("The best of them as the contract's settings", ("contract.toml",), mending),) if mending else ()),
+    )
     return Part("What brings the trusted answers back", lead, tables)
 
 

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from gapshift.cli import main
 from gapshift.envs.layers.examine import examine
-from gapshift.errors import SettingsError, UnknownNameError, WorkspaceError
+from gapshift.errors import ModelFileError, SettingsError, UnknownNameError, WorkspaceError
 from gapshift.export.model_file import sha256
 from gapshift.export.stamp import stamp
 from gapshift.flows import layers
@@ -163,9 +163,10 @@ def test_a_wrong_mean_in_the_contract_is_named_by_the_training_side_answers(run:
     copy = _with_wrong_contract(run, tmp_path / "run", mean=(-1.5,), std=(1.0,))
     answers = _entry(_examined(copy, tmp_path / "out", "reference", items=300), "reference")["answers"]
     assert answers["trusted"] == "the training-side answers"
-    assert answers["cause"] in ("data-statistics", "mnist-statistics", "statistics-half", "0.5-statistics")
+    assert answers["helps"] in ("data-statistics", "mnist-statistics", "statistics-half", "0.5-statistics")
     assert answers["before"] < 0.8
-    row = next(row for row in answers["tried"] if row["name"] == answers["cause"])
+    row = next(row for row in answers["tried"] if row["name"] == answers["helps"])
+    assert set(row["settings"]) == {"preprocessing.mean", "preprocessing.std"}
     assert row["after"] > answers["before"] + 0.15
     assert row["p_holm"] < 0.001
 
@@ -183,7 +184,7 @@ def test_another_run_s_answers_can_be_the_trusted_ones(run: Path, tmp_path: Path
     copy = _with_wrong_contract(run, tmp_path / "run", mean=(-1.5,), std=(1.0,))
     answers = _entry(_examined(copy, tmp_path / "out", against=run, items=300), "reference")["answers"]
     assert answers["trusted"] == f"the answers of {MODEL} in run"
-    assert answers["cause"] is not None
+    assert answers["helps"] is not None
 
 
 def test_a_model_without_answers_of_its_own_is_held_to_the_labels(run: Path, tmp_path: Path) -> None:
@@ -192,6 +193,56 @@ def test_a_model_without_answers_of_its_own_is_held_to_the_labels(run: Path, tmp
     entry = _entry(_examined(copy, tmp_path / "out", "reference", items=300), "reference")
     assert entry["answers"]["trusted"] == "the labels"
     assert entry["finding"].startswith("is right on ")
+    assert (entry["answers"]["cause"], entry["answers"]["regained"]) == (None, None)
+    assert "labels alone do not say how much is missing: compare with the file as it was trained" in entry["finding"]
+
+
+def _with_swapped_labels(run: Path, copy: Path) -> Path:
+    """The same model, its second and third labels in each other's place."""
+    shutil.copytree(run, copy)
+    workspace = Workspace(copy)
+    plan = workspace.read_plan()
+    bundles = []
+    for bundle in plan.bundles:
+        model = bundle.contract.model
+        first, second, third, *others = model.labels
+        named = model.model_copy(update={"labels": (first, third, second, *others)})
+        contract = bundle.contract.model_copy(update={"model": named})
+        stamp(workspace.bundle_path(bundle.path), contract)
+        update = {"contract": contract, "sha256": sha256(workspace.bundle_path(bundle.path))}
+        bundles.append(bundle.model_copy(update=update if bundle.task == "digits" else {}))
+    workspace.write_plan(RunPlan.model_validate(plan.model_copy(update={"bundles": tuple(bundles)}).model_dump()))
+    return copy
+
+
+def test_another_run_s_labels_are_compared_by_name(run: Path, tmp_path: Path) -> None:
+    """By place the two agree on every item: the same model."""
+    copy = _with_swapped_labels(run, tmp_path / "swapped")
+    entry = _entry(_examined(copy, tmp_path / "out", "reference", against=run, items=300), "reference")
+    answers = entry["answers"]
+    labels = next(each.contract.model.labels for each in Workspace(run).read_plan().bundles if each.name == MODEL)
+    assert answers["before"] < 0.95
+    assert answers["cause"] == "labels-of-the-other"
+    said = f"the labels stand in another order: '{labels[2]}' and '{labels[1]}' are exchanged (labels-of-the-other)"
+    assert said in entry["finding"]
+    assert answers["restores"]
+    row = next(row for row in answers["tried"] if row["name"] == answers["cause"])
+    assert row["settings"] == {"model.labels": list(labels)}
+
+
+def test_deviations_that_make_the_inputs_together_are_named(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "both.toml"
+    file.write_text(
+        '[both]\nkind = "lossy"\nsummary = "Two at once."\n[both.deviations]\n'
+        '"preprocessing.jpeg_quality" = 30\n"preprocessing.resize.interpolation" = "nearest"\n',
+        encoding="utf-8",
+    )
+    entry = _entry(_examined(run, tmp_path / "out", "both", environment_file=file), "both")
+    assert entry["causes"] == []
+    assert (
+        "which its own deviations (jpeg_quality = 30, resize.interpolation = nearest) make together; "
+        "`gapshift explain` takes them apart" in entry["finding"]
+    )
 
 
 def test_a_right_contract_has_nothing_to_explain(run: Path, tmp_path: Path) -> None:
@@ -270,11 +321,40 @@ def test_an_unforeseen_failure_is_one_cell_s(run: Path, tmp_path: Path, monkeypa
         _examined(run, tmp_path / "out", "int8-dynamic", debug=True)
 
 
-def test_a_file_that_is_no_model_is_its_cell_s_error(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.onnx").write_bytes(b"nothing")
-    entry = _entry(_examined(run, tmp_path / "out", against=tmp_path / "broken.onnx"), "reference")
-    assert entry["status"] == "error"
-    assert "is not an ONNX file" in entry["finding"]
+def test_a_file_that_is_no_model_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(ModelFileError, match="is not an ONNX file"):
+        _examined(run, tmp_path / "out", against=broken)
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", str(run), "--layers", "--against", str(broken)])
+    assert stop.value.code == 2
+    assert "is not an ONNX file" in capsys.readouterr().err
+
+
+def test_a_model_of_another_domain_is_refused(run: Path, four_study: Path, tmp_path: Path) -> None:
+    text = next(each for each in Workspace(four_study).read_plan().bundles if each.contract.domain == "text")
+    with pytest.raises(SettingsError, match=r"is of domain 'vision', the file of 'text'\."):
+        _examined(run, tmp_path / "out", against=Workspace(four_study).bundle_path(text.path))
+
+
+def test_where_every_cell_is_an_error_the_exit_code_says_so(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Any) -> Any:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(layers, "examine", fail)
+    line = ["evaluate", str(run), "--layers", "--bundle", MODEL, "-e", "resize-nearest", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stop:
+        main(line)
+    assert stop.value.code == 4
+
+
+def test_a_second_call_says_that_it_replaces_the_first(run: Path, tmp_path: Path) -> None:
+    assert _examined(run, tmp_path / "out", "resize-nearest", items=20)["notes"] == []
+    (note,) = _examined(run, tmp_path / "out", "resize-nearest", items=20)["notes"]
+    assert note.startswith("what an earlier call found in out/ is replaced; --out FOLDER")
 
 
 # ------------------------------------------------------------------- the command line

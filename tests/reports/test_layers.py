@@ -50,6 +50,15 @@ def test_a_candidate_that_agrees_less_is_no_cause_however_small_its_p() -> None:
     assert found["tried"][0]["p_holm"] < 1e-6
 
 
+@pytest.mark.parametrize(("after", "cause"), [(0.74, None), (0.75, "it")])
+def test_a_cause_brings_half_of_what_is_missing_back(after: float, cause: str | None) -> None:
+    found = judge_causes(_flags(400, 0.5), {"it": _flags(400, after)}, 0.05)
+    assert (found["helps"], found["cause"]) == ("it", cause)
+    assert found["regained"] == pytest.approx((after - 0.5) / 0.5)
+    by_labels = judge_causes(_flags(400, 0.5), {"it": _flags(400, after)}, 0.05, truth=True)
+    assert (by_labels["helps"], by_labels["cause"], by_labels["regained"]) == ("it", None, None)
+
+
 def test_nothing_tried_has_no_cause() -> None:
     found = judge_causes(_flags(10, 0.5), {}, 0.05)
     assert (found["cause"], found["tried"], found["restores"]) == (None, [], False)
@@ -67,7 +76,7 @@ def test_no_candidate_is_named_too_often_where_none_is_one() -> None:
     for _ in range(400):
         before = RNG.random(80) < 0.7
         after = {str(place): np.where(RNG.random(80) < 0.3, RNG.random(80) < 0.7, before) for place in range(8)}
-        named += judge_causes(before, after, 0.05)["cause"] is not None
+        named += judge_causes(before, after, 0.05)["helps"] is not None
     assert named / 400 <= 0.05 + 3 * 0.011
 
 
@@ -99,7 +108,7 @@ def _entry(**more: Any) -> dict[str, Any]:
                     "scale": None},
         "passes": {"errors": {"basic": 0.0, "extended": 0.0, "all": 5e-6}, "changed": {"basic": 0.0}, "level": None,
                    "applied": [], "restoring": [], "together": [], "left": {}},
-        "causes": [], "notes": [],
+        "explained": False, "causes": [], "notes": [],
     }  # fmt: skip
     entry |= more
     return entry | {"finding": finding(entry)}
@@ -176,6 +185,19 @@ def test_inputs_are_named_or_the_nearest_is() -> None:
     assert _entry(causes=[], **other)["finding"].startswith("is given other inputs (of another shape)")
 
 
+def test_a_cell_s_own_deviations_explain_its_inputs() -> None:
+    two = {"preprocessing.jpeg_quality": 60, "shift.severity": 3, "runtime.batch_size": 1}
+    changed = {"given": _difference(0.56), "explained": True}
+    assert _entry(deviations=two, **changed)["finding"].startswith(
+        "is given other inputs (normalised error 0.56), which its own deviations (jpeg_quality = 60, "
+        "shift.severity = 3) make together; `gapshift explain` takes them apart; "
+    )
+    one = _entry(deviations={"preprocessing.jpeg_quality": 60}, **changed)["finding"]
+    assert "which its own deviation (jpeg_quality = 60) makes; leaves" in one
+    part = _entry(deviations={"preprocessing.jpeg_quality": 60}, **(changed | {"explained": False}))["finding"]
+    assert "of which its own deviations (jpeg_quality = 60) are a part" in part
+
+
 def test_what_cannot_be_opened_compares_outputs_alone() -> None:
     said = _entry(engine="openvino", layers=None, leaving=None, passes=None)["finding"]
     assert said == (
@@ -214,11 +236,13 @@ def test_a_cell_that_could_not_be_examined_says_why(status: str) -> None:
 def _answered(**more: Any) -> dict[str, Any]:
     row = {
         "name": "statistics-half", "words": "mean = [0.5]", "after": 0.995, "gained": 180, "lost": 1, "p": 1e-40,
-        "p_holm": 1e-39, "named": True,
+        "p_holm": 1e-39, "named": True, "of": "preparing", "settings": {"preprocessing.mean": [0.5]},
     }  # fmt: skip
     answers = {
         "trusted": "the training-side answers", "truth": False, "n": 375, "before": 0.5, "tried": [row],
-        "cause": "statistics-half", "as_good": [], "restores": True, "candidates": 90, "unfit": 8, "screening": 125,
+        "helps": "statistics-half",
+        "regained": 0.99, "cause": "statistics-half", "as_good": [], "restores": True,
+        "candidates": 90, "unfit": 8, "screening": 125,
     } | more  # fmt: skip
     entry = {
         "bundle": "m",
@@ -236,14 +260,18 @@ def test_a_wrong_contract_is_named_with_its_agreement_before_and_after() -> None
         "agrees with the training-side answers on 50.0% of 375 items; prepared with mean = [0.5] (statistics-half), on "
         "99.5% (p < 1e-6)"
     )
-    assert _answered(truth=True)["finding"].startswith("is right on 50.0% of 375 items; prepared with")
+    right = _answered(truth=True, cause=None, regained=None)["finding"]
+    assert right.startswith("is right on 50.0% of 375 items; prepared with")
+    assert "; that helps, and labels alone do not say how much is missing: compare with the file as it was" in right
+    little = _answered(cause=None, regained=0.1)["finding"]
+    assert "; that helps and explains little: 10.0% of what is missing comes back; compare with the file" in little
     assert _answered(as_good=["other"])["finding"].endswith("; as good: other")
 
 
 def test_no_cause_and_nothing_to_explain_are_said() -> None:
-    none = _answered(cause=None)["finding"]
-    assert none.endswith("and none of the 82 ways of preparing tried changes that")
-    assert _answered(before=1.0, cause=None)["finding"].endswith("there is nothing to explain")
+    none = _answered(cause=None, helps=None)["finding"]
+    assert "and none of the 82 ways of preparing tried changes that; compare with the file as it was" in none
+    assert _answered(before=1.0, cause=None, helps=None)["finding"].endswith("there is nothing to explain")
 
 
 # ---------------------------------------------------------------------- the page
@@ -265,6 +293,14 @@ def test_the_page_escapes_names() -> None:
     page = render_layers(_summary(_entry(layers=[layer], leaving=leaving, bundle="<script>")))["layers.html"]
     assert "<script>" not in page
     assert "<b>" not in page
+
+
+def test_settings_that_mend_the_contract_are_there_to_paste() -> None:
+    summary = _summary(_answered())
+    assert "      [preprocessing]\n      mean = [0.5]\n" in console_layers(summary)
+    texts = render_layers(summary)
+    assert ">mean = [0.5]</th>" in texts["layers.html"]
+    assert "| mean = \\[0.5\\] |" in texts["layers.md"]
 
 
 def test_left_out_cells_are_counted_and_an_empty_page_says_so() -> None:

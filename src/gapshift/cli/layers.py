@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from gapshift.cli.shared import PATH, Console, quantiser_source, show_found
-from gapshift.errors import UsageError
+from gapshift.errors import EvaluationError, UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _ITEMS = 500
@@ -82,4 +82,5 @@ def show_layers(
             run, out, calibration_data=source, reporter=reporter, debug=context.obj["debug"], **layers, **kept
         )
     show_found(console_layers(summary), summary, paths, as_json)
-    return 0
+    cells = summary["cells"]
+    return EvaluationError.exit_code if cells and all(each["status"] == "error" for each in cells) else 0

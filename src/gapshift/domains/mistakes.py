@@ -7,8 +7,8 @@ token ids off by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,13 @@ _TURNS = {"rotation-90": 1, "rotation-180": 2, "rotation-270": 3}
 @dataclass(frozen=True)
 class Mistake:
     """``apply`` turns a batch (n, ...) of inputs as the contract prepares them into what the mistake makes of them; its
-    shape and type stay. ``words`` say what it is."""
+    shape and type stay. ``words`` say what it is; ``settings`` what a contract's preprocessing would say for it, where
+    settings say it."""
 
     name: str
     words: str
     apply: Callable[[Tensor], Tensor]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def mistakes(contract: AnyPreprocessing, sample: Tensor | None = None) -> tuple[Mistake, ...]:
@@ -99,8 +101,19 @@ class _Image:
         """Other statistics in the contract's place."""
         return self.on_pixels(lambda p: (p - self.channels(mean)) / self.channels(std))
 
+    def statistics(self, name: str, words: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Mistake:
+        """Other statistics, their numbers in the words: a contract is mended by them."""
+        count = max(len(mean), len(std))
+        settings = {"mean": _rounded(mean, count), "std": _rounded(std, count)}
+        said = f"{words} (mean = {settings['mean']}, std = {settings['std']})"
+        return Mistake(name, said, self.with_statistics(mean, std), settings)
+
     def on_pixels(self, change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         return lambda x: change(self.pixels(x)).astype(x.dtype)
+
+
+def _rounded(values: tuple[float, ...], count: int) -> list[float]:
+    return [float(f"{value:.6g}") for value in values * (count if len(values) == 1 else 1)]
 
 
 def _of_images(contract: Preprocessing, sample: Tensor | None) -> Iterator[Mistake]:
@@ -174,24 +187,24 @@ def _scaled(image: _Image) -> Iterator[Mistake]:
         yield Mistake(
             "statistics-twice", "mean and deviation applied twice", lambda x: image.normalised(x).astype(x.dtype)
         )
-        yield Mistake("no-statistics", "mean and deviation not applied", image.on_pixels(lambda p: p))
-        yield Mistake("no-mean", "the mean not subtracted", image.with_statistics((0.0,), contract.std))
-        yield Mistake("no-deviation", "not divided by the deviation", image.with_statistics(contract.mean, (1.0,)))
-        yield Mistake(
-            "mean-added",
-            "the mean added where it is subtracted",
-            image.with_statistics(tuple(-m for m in contract.mean), contract.std),
+        yield image.statistics("no-statistics", "mean and deviation not applied", (0.0,), (1.0,))
+        yield image.statistics("no-mean", "the mean not subtracted", (0.0,), contract.std)
+        yield image.statistics("no-deviation", "not divided by the deviation", contract.mean, (1.0,))
+        yield image.statistics(
+            "mean-added", "the mean added where it is subtracted", tuple(-m for m in contract.mean), contract.std
         )
-        yield Mistake(
+        yield image.statistics(
             "deviation-multiplied",
             "multiplied by the deviation where it divides",
-            image.with_statistics(contract.mean, tuple(1 / s for s in contract.std)),
+            contract.mean,
+            tuple(1 / s for s in contract.std),
         )
     if len(contract.mean) == 3:
-        yield Mistake(
+        yield image.statistics(
             "statistics-reversed",
             "mean and deviation of the channels in the opposite order",
-            image.with_statistics(contract.mean[::-1], contract.std[::-1]),
+            contract.mean[::-1],
+            contract.std[::-1],
         )
 
 
@@ -206,14 +219,15 @@ def _other_statistics(image: _Image, sample: Tensor | None) -> Iterator[Mistake]
     for name, (mean, std) in _KNOWN_STATISTICS.items():
         in_catalog = name in _IN_THE_CATALOG and unit == 1
         if len(mean) in (1, contract.channels) and not in_catalog:
-            yield Mistake(
+            yield image.statistics(
                 f"{name.lower()}-statistics",
                 f"mean and deviation of {name}",
-                image.with_statistics(tuple(m * unit for m in mean), tuple(s * unit for s in std)),
+                tuple(m * unit for m in mean),
+                tuple(s * unit for s in std),
             )
     if sample is not None and len(sample):
         mean, std = _own_statistics(image, sample)
-        yield Mistake("data-statistics", "mean and deviation of the data itself", image.with_statistics(mean, std))
+        yield image.statistics("data-statistics", "mean and deviation of the data itself", mean, std)
 
 
 def _own_statistics(image: _Image, sample: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -266,7 +280,7 @@ def _of_sounds(sample: Tensor | None) -> Iterator[Mistake]:
         mean, std = float(sample.mean()), max(float(sample.std()), 1e-6)
         yield Mistake(
             "data-statistics",
-            "mean and deviation of the data itself",
+            f"mean and deviation of the data itself ({mean:.6g} and {std:.6g}, of features as the contract makes them)",
             lambda x: ((x - np.float32(mean)) / np.float32(std)).astype(x.dtype),
         )
 

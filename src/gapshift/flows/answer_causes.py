@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from gapshift.domains.base import Dataset, rank
 from gapshift.envs.layers.candidates import candidates
 from gapshift.envs.layers.causes import Trial, agreement, folds_of, tried
+from gapshift.envs.layers.relabelling import Order, order_of
 from gapshift.envs.layers.site import Sites
 from gapshift.errors import WorkspaceError
 from gapshift.records import Records
@@ -24,10 +26,12 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trusted:
-    """An answer to each item, by id, and in words whose it is; None: what is right is what agrees."""
+    """An answer to each item, by id, and in words whose it is; None: what is right is what agrees. Answers are places
+    in the model's own labels; ``order`` is where the other's labels stand in them, where that is another place."""
 
     words: str
     answers: dict[str, int] | None
+    order: Order | None = None
 
 
 def trusted_answers(source: Workspace, bundle: Bundle, dataset: Dataset, other: Workspace | None) -> Trusted:
@@ -61,7 +65,17 @@ def _of_run(other: Workspace, bundle: Bundle, dataset: Dataset) -> Trusted:
         raise WorkspaceError(
             f"{other.root} holds no answers of {same[0].name} to these items. Give a run on the same data."
         )
-    return Trusted(f"the answers of {same[0].name} in {other.root.name}", found)
+    words = f"the answers of {same[0].name} in {other.root.name}"
+    return _by_name(words, found, bundle.contract.model.labels, same[0].contract.model.labels)
+
+
+def _by_name(words: str, found: Mapping[str, int], own: tuple[str, ...], other: tuple[str, ...]) -> Trusted:
+    """A label's name says what an answer is, not its place; places are all there is where names differ."""
+    order = order_of(own, other)
+    if order is None:
+        return Trusted(f"{words} (by the labels' places, as the two contracts name them otherwise)", dict(found))
+    answers = {item: order[place] if place < len(order) else place for item, place in found.items()}
+    return Trusted(words, answers, order if own != other else None)
 
 
 def _by_id(records: Records) -> dict[str, int]:
@@ -83,17 +97,20 @@ def answers_json(bundle: Bundle, sites: Sites, trusted: Trusted, alpha: float, s
     ids = [item.id for item in inputs.dataset.items]
     known = candidates(contract, sample)
     folds = folds_of(ids, [rank(item, seed) for item in ids])
-    trial = tried(contract, sites.source(bundle), known, inputs, trusted.answers, folds)
+    trial = tried(contract, sites.source(bundle), known, inputs, trusted.answers, folds, trusted.order)
     return _json(trial, trusted, alpha)
 
 
 def _json(trial: Trial, trusted: Trusted, alpha: float) -> Json:
     before = agreement(trial.before, trusted.answers)
     after = {each.candidate.name: agreement(each.records, trusted.answers) for each in trial.tried}
-    judged = judge_causes(before, after, alpha)
-    words = {each.candidate.name: each.candidate.words for each in trial.tried}
+    judged = judge_causes(before, after, alpha, truth=trusted.answers is None)
+    known = {each.candidate.name: each.candidate for each in trial.tried}
     for row in judged["tried"]:
-        row["words"] = words[row["name"]]
+        candidate = known[row["name"]]
+        row["words"] = candidate.words
+        row["of"] = "labels" if candidate.relabel else "preparing"
+        row["settings"] = dict(candidate.settings)
     return {
         "trusted": trusted.words,
         "truth": trusted.answers is None,

@@ -13,9 +13,18 @@ from typing import Any
 from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.envs.cells import TaskItems
 from gapshift.envs.layers.examine import examine
-from gapshift.envs.layers.site import Sites
+from gapshift.envs.layers.site import Sites, contract_of
 from gapshift.envs.layers.told import RULES, examined_json
-from gapshift.errors import GapshiftError, NotApplicableError, SettingsError, SkippedError, WorkspaceError
+from gapshift.errors import (
+    ContractError,
+    GapshiftError,
+    NotApplicableError,
+    SettingsError,
+    SkippedError,
+    WorkspaceError,
+)
+from gapshift.export.model_file import describe
+from gapshift.export.stamp import check_against
 from gapshift.flows.again import moved_tasks, named_environments, only, with_items
 from gapshift.flows.answer_causes import Trusted, answers_json, trusted_answers
 from gapshift.flows.judging import Sets
@@ -73,7 +82,8 @@ def layers_run(
     the reference's place, or the folder of another run whose answers to the same items are the trusted ones. Returns
     the summary and the files.
     Raises UnknownNameError for a name that does not exist, WorkspaceError for a folder that is no run, DataError where
-    items are missing. One cell's trouble is that cell's entry.
+    items are missing, ModelFileError for a file that is no model, and SettingsError for a model that fits none of the
+    cells' contracts. One cell's trouble is that cell's entry.
     """
     reporter = reporter or Silent()
     source = Workspace(run)
@@ -85,12 +95,14 @@ def layers_run(
         drifting = drifts(source, plan)
         chosen, left = _choose(plan, environments, environment_file, drifting, model is not None, other_run is not None)
         target = out or run / FOLDER
+        _refuse_unfit(model, chosen)
+        notes = (*plan.notes, *_replaced(target))
         tasks = {name: _task(source, name, each) for name, each in sets.items()}
         reporter.stage("layers")
         with Sites(source, tasks, target / _PREPARED, items, plan.seed) as sites:
             examiner = _Examiner(source, plan, sites, model, other_run, debug)
             entries = [examiner.entry(each) for each in _told(chosen, reporter)]
-        summary = _summary(run, items, against, entries, left) | {"notes": list(plan.notes)}
+        summary = _summary(run, items, against, entries, left) | {"notes": list(notes)}
         return summary, _written(target, summary)
 
 
@@ -111,6 +123,34 @@ def _against(path: Path | None) -> tuple[Path | None, Workspace | None]:
     if not path.exists():
         raise SettingsError(f"--against {path} does not exist. Give an ONNX file, or the folder of another run.")
     return path, None
+
+
+def _refuse_unfit(model: Path | None, chosen: list[_Chosen]) -> None:
+    """A model in the reference's place takes what one of the cells' models takes."""
+    if model is None:
+        return
+    graph, refused = describe(model), []
+    for bundle in {each.bundle.name: each.bundle for each in chosen}.values():
+        try:
+            contract = contract_of(model, bundle)
+            check_against(contract, graph, model.name)
+            if contract.domain == bundle.contract.domain:
+                return
+            refused.append(f"{bundle.name} is of domain {bundle.contract.domain!r}, the file of {contract.domain!r}.")
+        except ContractError as error:
+            refused.append(f"{bundle.name}: {error}")
+    if refused:
+        raise SettingsError(
+            f"--against {model} is a model of another kind than those it would be compared with. Give the file as it "
+            f"was before it was shipped, and name its model with --bundle. {refused[0]}"
+        )
+
+
+def _replaced(target: Path) -> tuple[str, ...]:
+    """A note where an earlier call's findings make way."""
+    if not (target / "layers.json").exists():
+        return ()
+    return (f"what an earlier call found in {target.name}/ is replaced; --out FOLDER keeps findings beside each other",)
 
 
 def _task(source: Workspace, name: str, sets: Sets) -> TaskItems:
