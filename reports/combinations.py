@@ -71,6 +71,10 @@ class Gate:
         mine = replace(cell, named=bool(own and own.named), gated=bool(own and own.gated))
         return judge_beside(mine, others, self._rule, self._family)
 
+    def tests(self, cell: MeasuredCell) -> int:
+        """One of how many tests a cell is at this gate, where its environment is not gated there."""
+        return self._family + len(cell.bands)
+
 
 def unusable(cell: MeasuredCell) -> tuple[str, str] | None:
     """Status and reason of a combination whose answers cannot be compared; None where they can.

@@ -14,11 +14,14 @@ TITLE = "Environments that nobody listed"
 _SHOWN = 30
 """How many of the judged environments stand open on the page."""
 _REASONS = 8
+_ONE_MEMBER = (
+    "The family has one member, so that nothing can be composed of it: give more with --group, --environment or --family."
+)
 
 
 def render_search(summary: Json) -> dict[str, str]:
     """``search.html`` and ``search.md``, by file name."""
-    return render_chapters("search", _page(summary))
+    return render_chapters("search", _page(summary), "search")
 
 
 def console_search(summary: Json) -> str:
@@ -37,40 +40,80 @@ def lead(summary: Json) -> str:
         known = f", listed as {found.get('listed_as')}" if found.get("listed_as") else ", which nobody listed"
         return f"{summary.get('bundle')} fails with {_sets(found)}{known}."
     judged = (number(counts.get("judged")) or 0) - len(rows(summary, "alone"))
-    return (
-        f"None of {judged:,.0f} environments failed. That proves nothing of the rest of the family, and not that these "
-        "hold: no FAIL is no PASS."
-    )
+    if judged == 0:
+        return f"Nothing could be judged: {_why_not(summary)}."
+    one = "The one environment that was judged did not fail."
+    none = one if judged == 1 else f"None of {judged:,.0f} environments failed."
+    these = "this one holds" if judged == 1 else "these hold"
+    if number(summary.get("members")) == 1:
+        return f"{_ONE_MEMBER} {one} That does not prove that it holds: no FAIL is no PASS."
+    return f"{none} That proves nothing of the rest of the family, and not that {these}: no FAIL is no PASS."
+
+
+def _why_not(summary: Json) -> str:
+    reasons = [*dict.fromkeys(f"{why}" for why, _ in _reasons(summary))]
+    more = f"; and {len(reasons) - 3} more reasons" if len(reasons) > 3 else ""
+    return ("; ".join(reasons[:3]) + more or "no environment was composed").rstrip(".")
 
 
 def findings(summary: Json) -> list[str]:
     """What is behind it, line by line."""
     found = mapping(summary.get("smallest"))
-    lines = [*_of_smallest(found)] if found else [*_nearest(summary)]
+    lines = [*_of_smallest(found, summary)] if found else [*_nearest(summary)]
+    lines += _unseen(summary)
     if alone := rows(summary, "alone"):
         lines.append(f"fails alone, and is left out: {'; '.join(_sets(row) for row in alone)}")
     lines.append(_claim(summary))
     return lines
 
 
-def _of_smallest(found: Json) -> Iterator[str]:
+def _of_smallest(found: Json, summary: Json) -> Iterator[str]:
+    if number(summary.get("members")) == 1:
+        yield _ONE_MEMBER
     yield str(found.get("reason"))
     drops = "  ".join(f"L{key} {_point(found, key)}" for key in LEVEL_KEYS)
     yield f"drop in percentage points: {drops}  all {_point(found, 'all')}"
-    alone = len(mapping(found.get("deviations"))) == 1
+    alone = number(found.get("parts")) == 1
     if found.get("settled"):
         fewer = "it is one deviation" if alone else "without any one of its deviations it does not FAIL"
-        yield f"nothing smaller fails: {fewer}, and no milder value of the family fails (no FAIL is no PASS)"
+        tests = f"{number(summary.get('tests')) or 0:,.0f} tests"
+        yield f"nothing smaller fails at {tests}: {fewer}, and no milder value of the family fails (no FAIL is no PASS)"
     else:
         yield "the examples ran out before it was known to be the smallest; give more with --examples"
+    yield from _at_gate(found, summary)
     if alone:
         yield "what fails only in combination is found with --interactions"
+
+
+def _at_gate(found: Json, summary: Json) -> Iterator[str]:
+    """Smaller parts that explain would call failing, and why the search does not."""
+    gate = mapping(found.get("at_gate"))
+    smaller = rows(gate, "smaller")
+    if smaller:
+        named = "; ".join(_setting(each) for each in smaller)
+        yield (
+            f"at the run's own gate, one of {number(gate.get('tests')) or 0:,.0f} tests, less fails already: {named} "
+            f"(gapshift explain judges so; a search makes {number(summary.get('tests')) or 0:,.0f} tests, so that it "
+            "needs more evidence of each)"
+        )
+
+
+def _unseen(summary: Json) -> Iterator[str]:
+    """Deviations of the family of which the search says nothing, those together that share a reason."""
+    said: dict[str, list[str]] = {}
+    for row in rows(summary, "unseen"):
+        said.setdefault(str(row.get("reason")), []).append(f"{row.get('key')} = {row.get('value')}")
+    for why, named in [*said.items()][:_REASONS]:
+        yield f"in none of the judged: {', '.join(named)}: {why}"
+    if more := sum(len(named) for named in [*said.values()][_REASONS:]):
+        yield f"in none of the judged: {_count(more, 'deviation')} more; search.json names them under unseen"
 
 
 def _nearest(summary: Json) -> Iterator[str]:
     """The judged environment that loses most."""
     alone = {row.get("environment") for row in rows(summary, "alone")}
-    most = max((row for row in _judged(summary) if row.get("environment") not in alone), key=_largest, default=None)
+    found = [row for row in _judged(summary) if row.get("environment") not in alone]
+    most = max((row for row in found if row.get("verdict") != "NO DATA"), key=_largest, default=None)
     if most is not None:
         why = most.get("reason") or "holds at every level"
         yield f"nearest to failing: {_sets(most)}: {most.get('verdict')}: {why}"
@@ -80,7 +123,7 @@ def _claim(summary: Json) -> str:
     tests = number(summary.get("tests")) or 0
     most = min(number(summary.get("examples")) or 0, number(summary.get("members")) or 0)
     return (
-        f"each p is multiplied by {tests:,.0f} tests, the run's own and those of up to {most:,.0f} environments, so "
+        f"each p is multiplied by {tests:,.0f} tests, the run's own and those of up to {_count(f'{most:,.0f}', 'environment')}, so "
         "that searching does not make failures; items that it was not found on are still the better proof"
     )
 
@@ -89,16 +132,24 @@ def counted(summary: Json) -> str:
     """How many environments were composed, and what became of them."""
     counts = {key: f"{number(value) or 0:,.0f}" for key, value in mapping(summary.get("counts")).items()}
     return (
-        f"{counts.get('composed')} environments composed of a family of "
-        f"{len(mapping(mapping(summary.get('family')).get('deviations')))} keys: {counts.get('rejected')} rejected as "
-        f"contradictions, {counts.get('without_answers')} without answers, {counts.get('judged')} judged "
+        f"{_count(counts.get('composed'), 'environment')} composed of a family of "
+        f"{_count(len(mapping(mapping(summary.get('family')).get('deviations'))), 'key')}: {counts.get('rejected')} "
+        f"rejected as contradictions, {counts.get('without_answers')} without answers, {counts.get('judged')} judged "
         f"({counts.get('ran')} run, {counts.get('shared')} known already), {counts.get('failed')} failed"
         f"{f' and {alone} more alone' if (alone := len(rows(summary, 'alone'))) else ''}."
     )
 
 
+def _count(said: object, noun: str) -> str:
+    return f"{said} {noun}{'' if str(said) == '1' else 's'}"
+
+
 def _sets(row: Json) -> str:
-    return " and ".join(f"{key} = {value}" for key, value in mapping(row.get("deviations")).items())
+    return _setting(mapping(row.get("deviations")))
+
+
+def _setting(deviations: Json) -> str:
+    return " and ".join(f"{key} = {value}" for key, value in deviations.items())
 
 
 def _point(row: Json, key: str) -> str:
@@ -124,6 +175,7 @@ def _page(summary: Json) -> dict[str, object]:
         "lead": lead(summary),
         "lines": findings(summary),
         "notes": [sentence(note) for note in summary.get("notes") or ()],
+        "snippet": mapping(summary.get("smallest")).get("toml"),
         "chapters": list(_chapters(summary)),
         "words": counted(summary),
     }
@@ -144,7 +196,7 @@ def _smallest(found: Json) -> Part:
     heads = ("", *(f"level {key}" for key in LEVEL_KEYS), "all")
     return Part(
         "",
-        f"As a table for gapshift.toml it is in search.json; its records are those of {found.get('environment')}.",
+        f"Its records are those of {found.get('environment')}.",
         (Table("What it sets", ("key", "value"), set_), Table("What it costs", heads, (drops, verdicts))),
     )
 
@@ -179,13 +231,17 @@ def _table(label: str, judged: Sequence[Json], fold: str = "") -> Table:
     return Table(label, ("sets", "verdict", *(f"level {key}" for key in LEVEL_KEYS), "all"), made, fold=fold)
 
 
+def _reasons(summary: Json) -> Iterator[tuple[str, int]]:
+    """Why members were not judged, and how many."""
+    for row in rows(summary, "rejections"):
+        yield str(row.get("reason")), int(number(row.get("count")) or 0)
+    for row in rows(summary, "environments"):
+        if row.get("status") != "ok":
+            yield f"{str(row.get('status')).replace('_', ' ')}: {row.get('reason')}", 1
+
+
 def _refused(summary: Json) -> Iterator[tuple[Cell, ...]]:
-    found = [(str(row.get("reason")), int(number(row.get("count")) or 0)) for row in rows(summary, "rejections")]
-    found += [
-        (f"{str(row.get('status')).replace('_', ' ')}: {row.get('reason')}", 1)
-        for row in rows(summary, "environments")
-        if row.get("status") != "ok"
-    ]
+    found = [*_reasons(summary)]
     for why, count in found[:_REASONS]:
         yield prose(minus(why)), plain(count)
     if len(found) > _REASONS:

@@ -18,6 +18,7 @@ from gapshift.errors import SettingsError, UnknownNameError, WorkspaceError
 from gapshift.export.stamp import contract_to_toml
 from gapshift.flows.check import CheckRequest, check
 from gapshift.flows.search import SearchRequest, search_run
+from gapshift.reports.renderers.search import findings, lead
 from gapshift.schema import Contract, DataSource, ModelInterface, Preprocessing, Resize
 from gapshift.workspace import Workspace
 
@@ -103,6 +104,7 @@ def test_the_two_deviations_that_fail_together_are_found_at_their_mildest(found:
     assert smallest["verdict"] == "FAIL"
     assert smallest["settled"]
     assert smallest["listed_as"] is None
+    assert smallest["at_gate"] == {"tests": 10, "smaller": []}  # the run's one environment, and this one
     assert {key: drop["estimate"] for key, drop in smallest["drop_pp"].items()} == dict.fromkeys(
         ("all", "1", "2", "3", "4", "5"), 50.0
     )
@@ -160,7 +162,47 @@ def test_where_none_fails_it_is_no_proof(run: Path, tmp_path: Path, capsys: pyte
     assert json.loads(told.out)["smallest"] is None
     assert "None of 2 environments failed. That proves nothing of the rest of the family" in told.err
     assert "each p is multiplied by 15 tests, the run's own and those of up to 2 environments" in told.err
-    assert "2 environments composed of a family of 1 keys: 0 rejected" in told.err
+    assert "2 environments composed of a family of 1 key: 0 rejected" in told.err
+
+
+def test_a_severity_of_the_family_is_never_left_out(run: Path, tmp_path: Path) -> None:
+    """Of a corruption without one it would be 3."""
+    family = tmp_path / "family.toml"
+    family.write_text(
+        '[deviations]\n"shift.corruption" = ["contrast", "gaussian-noise"]\n"shift.severity" = [1]\n', encoding="utf-8"
+    )
+    summary, _ = search_run(SearchRequest(run=run, out=tmp_path / "out", family=family, examples=8))
+    assert summary["members"] == 2
+    assert [row["deviations"].get("shift.severity") for row in summary["environments"]] == [1, 1]
+
+
+def test_smaller_parts_that_fail_at_the_runs_own_gate_are_named() -> None:
+    """A part that loses enough for the tests of explain, and not for those of a search, is no contradiction."""
+    summary = {
+        "bundle": "m", "tests": 55, "members": 9, "examples": 9,
+        "smallest": {"settled": True, "parts": 2, "deviations": {"a": 1, "b": 2}, "reason": "level 5: worse",
+                     "at_gate": {"tests": 15, "smaller": [{"b": 2}]}},
+    }  # fmt: skip
+    lines = findings(summary)
+    assert any("nothing smaller fails at 55 tests" in line for line in lines)
+    assert any(
+        "at the run's own gate, one of 15 tests, less fails already: b = 2 (gapshift explain" in line for line in lines
+    )
+
+
+def test_a_family_of_one_member_is_said_to_compose_nothing(run: Path, tmp_path: Path) -> None:
+    summary, _ = search_run(SearchRequest(run=run, out=tmp_path / "out"))
+    said = lead(summary)
+    assert said.startswith("The family has one member, so that nothing can be composed of it: give more with --group")
+    assert "The one environment that was judged did not fail." in said
+
+
+def test_where_nothing_could_be_judged_it_is_said_why(run: Path, tmp_path: Path) -> None:
+    family = tmp_path / "family.toml"
+    family.write_text('[deviations]\n"shift.severity" = [1, 2]\n', encoding="utf-8")
+    summary, _ = search_run(SearchRequest(run=run, out=tmp_path / "out", family=family, examples=8))
+    assert lead(summary).startswith("Nothing could be judged: it contradicts the model's contract: shift: severity and")
+    assert [(row["key"], row["value"]) for row in summary["unseen"]] == [("shift.severity", 1), ("shift.severity", 2)]
 
 
 def test_the_page_shows_what_was_found_judged_and_meant(found: tuple[Any, dict[str, Path]]) -> None:
@@ -169,9 +211,14 @@ def test_the_page_shows_what_was_found_judged_and_meant(found: tuple[Any, dict[s
         assert (
             "bend fails with preprocessing.mean = [0.58] and preprocessing.std = [0.05], which nobody listed" in shown
         )
-        assert "nothing smaller fails: without any one of its deviations it does not FAIL, and no milder value" in shown
+        assert (
+            "nothing smaller fails at 305 tests: without any one of its deviations it does not FAIL, and no milder"
+            in shown
+        )
         assert "mild to severe" in shown
         assert "searching does not make failures" in shown
+        assert "in none of the judged: precision.per_channel = True: it contradicts" in shown
+        assert "[environments.composed-" in shown
 
 
 def test_by_default_the_family_is_the_runs_own_without_mistakes(tiny_study: Path, tmp_path: Path) -> None:
@@ -206,6 +253,13 @@ def test_a_family_is_stated_in_one_way(run: Path) -> None:
         SearchRequest(run=run, examples=3)
     with pytest.raises(SettingsError, match="None of these environments spans a family for vision models"):
         search_run(SearchRequest(run=run, groups=("audio",)))
+
+
+def test_a_slip_in_a_family_names_its_file(run: Path, tmp_path: Path) -> None:
+    family = tmp_path / "phone.toml"
+    family.write_text('[deviations]\n"runtime.batch_sise" = [1]\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"phone.toml: Unknown deviation 'runtime.batch_sise'. Did you mean"):
+        search_run(SearchRequest(run=run, family=family))
 
 
 def test_a_folder_of_something_else_is_refused(run: Path, found: tuple[Any, dict[str, Path]]) -> None:

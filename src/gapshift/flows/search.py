@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from gapshift.envs.catalog import choose, own, select
-from gapshift.envs.resolve import resolve
+from gapshift.envs.resolve import reference_deployment, resolve
 from gapshift.errors import SettingsError, UnknownNameError
 from gapshift.flows.again import Derived, derive
 from gapshift.flows.composing import family_of, fitted, read_family
 from gapshift.flows.reporting import Reporter, Silent
 from gapshift.flows.smallest import KEPT, Search, Smallest, answered
 from gapshift.records import write_text
-from gapshift.reports.planned import gated_tests
+from gapshift.reports.combinations import Gate
+from gapshift.reports.planned import gated_tests, read_run
 from gapshift.reports.renderers.search import render_search
 from gapshift.reports.searched import Searched
 from gapshift.reports.summary import summary_text
@@ -75,7 +76,7 @@ def search_run(request: SearchRequest, reporter: Reporter | None = None) -> tupl
     """Search a run's family, in RUN/search, and report: the summary and the files written, by name.
 
     Raises SettingsError for a family that is empty or wrong, or where it is not said which model; UnknownNameError for
-    a name or key that does not exist; WorkspaceError for a folder that is no run or holds something else;
+    a name that does not exist; WorkspaceError for a folder that is no run or holds something else;
     EvaluationError where the model has no reference.
     """
     reporter = reporter or Silent()
@@ -101,7 +102,10 @@ def search_run(request: SearchRequest, reporter: Reporter | None = None) -> tupl
             family, lambda each: resolve(bundle.contract, each), cells.judge, request.examples, request.sample
         )
         found = search.run(request.seed, request.interactions)
-        return _report(derived, _summary(request, derived.plan, bundle, family, search, found, judge, cells), reporter)
+        summary = _summary(request, derived.plan, bundle, family, search, found, judge, cells)
+        if found is not None:
+            summary["smallest"]["at_gate"] = _at_gate(source, search, found)
+        return _report(derived, summary, reporter)
 
 
 def _bundle(plan: RunPlan, name: str | None) -> Bundle:
@@ -119,7 +123,7 @@ def _bundle(plan: RunPlan, name: str | None) -> Bundle:
 def _family(request: SearchRequest, plan: RunPlan, bundle: Bundle) -> tuple[Family, tuple[str, ...]]:
     """What may deviate, and what was left out of it."""
     if request.family:
-        return fitted(read_family(request.family), bundle.contract, stated=True)
+        return _stated(request.family, bundle)
     chosen = _chosen(request, plan)
     mine = [each for each in chosen if takes(bundle.contract.domain, each)]
     kept = [each for each in mine if each.name in request.environments or not _is_aside(each, request.groups)]
@@ -132,6 +136,14 @@ def _family(request: SearchRequest, plan: RunPlan, bundle: Bundle) -> tuple[Fami
         )
     family, notes = fitted(family_of(kept, request.most or MOST), bundle.contract)
     return family, (*said, *notes)
+
+
+def _stated(path: Path, bundle: Bundle) -> tuple[Family, tuple[str, ...]]:
+    family = read_family(path)
+    try:
+        return fitted(family, bundle.contract, stated=True)
+    except (SettingsError, UnknownNameError) as error:
+        raise SettingsError(f"{path}: {error}") from error
 
 
 def _chosen(request: SearchRequest, plan: RunPlan) -> Iterable[Environment]:
@@ -212,28 +224,73 @@ def _summary(
             "failed": len(search.failing()),
         },
         "rejections": [{"reason": why, "count": n} for why, n in Counter(search.rejected.values()).most_common()],
+        "unseen": _unseen(family, search, judge),
         "alone": [judge.cell_json(cell) for cell in search.alone],
-        "smallest": _smallest(search, found, judge, plan, request),
+        "smallest": _smallest(search, found, judge, plan, bundle, request),
         "environments": [judge.cell_json(cell) for cell in judged],
     }
 
 
 def _smallest(
-    search: Search, found: Smallest | None, judge: Searched, plan: RunPlan, request: SearchRequest
+    search: Search, found: Smallest | None, judge: Searched, plan: RunPlan, bundle: Bundle, request: SearchRequest
 ) -> dict[str, Any] | None:
     if found is None:
         return None
     environment = found.environment
     listed = [*plan.environments, *choose(file=request.environment_file)]
-    same = (each.name for each in listed if each.deviations == environment.deviations and each.name != environment.name)
+    same = (each.name for each in listed if each.name != environment.name and _is_same(bundle, each, environment))
     return {
         **judge.cell_json(search.judged[environment.name]),
+        "parts": len(search.family.parts(environment.deviations)),
         "settled": found.settled,
         "listed_as": next(same, None),
-        "toml": environment_toml(
-            environment.name, environment.kind, "Found by gapshift search.", environment.deviations
-        ),
+        "toml": environment_toml(environment.name, environment.kind, "Found by gapshift search.", _said(environment)),
     }
+
+
+def _said(environment: Environment) -> dict[str, Any]:
+    """The deviations that TOML can say: it has no null, which is what a key is that is left out."""
+    return {key: value for key, value in environment.deviations.items() if value is not None}
+
+
+def _is_same(bundle: Bundle, one: Environment, other: Environment) -> bool:
+    """Whether two environments are the same deployment, whatever each of them leaves to a default."""
+    reference = reference_deployment(bundle.contract)
+    try:
+        return reference.deviate(one.deviations) == reference.deviate(other.deviations)
+    except (SettingsError, UnknownNameError):
+        return False
+
+
+def _at_gate(source: Workspace, search: Search, found: Smallest) -> dict[str, Any]:
+    """What lies below the smallest and would fail at the run's own gate, as ``explain`` judges: fewer tests."""
+    below = [cell for cell in search.below(found.environment) if answered(cell)]
+    if not below:
+        return {"tests": None, "smaller": []}
+    gate = Gate(read_run(source, counts_alone=True), "")
+    failing = [cell.measured.environment.deviations for cell in below if gate.judged(cell.measured).verdict == "FAIL"]
+    least = [each for each in failing if not any(search.family.is_below(other, each) for other in failing)]
+    return {"tests": gate.tests(below[0].measured), "smaller": least}
+
+
+def _unseen(family: Family, search: Search, judge: Searched) -> list[dict[str, Any]]:
+    """Deviations of the family that are in no environment that was judged, with the reason most often met."""
+    judged = [cell.measured.environment for cell in search.judged.values() if answered(cell)]
+    unanswered = {name: cell for name, cell in search.judged.items() if not answered(cell)}
+    why = search.rejected | {name: str(judge.cell_json(cell)["reason"]) for name, cell in unanswered.items()}
+    found = []
+    for key, value in ((key, value) for key, values in family.deviations.items() for value in values):
+        if any(_holds(each, key, value) for each in judged):
+            continue
+        met = Counter(said for name, said in why.items() if _holds(search.composed[name], key, value))
+        if met or not search.failing():  # a search that found something ends before it has composed everything
+            reason = met.most_common(1)[0][0] if met else "nothing was composed with it; give more --examples"
+            found.append({"key": key, "value": value, "reason": reason})
+    return found
+
+
+def _holds(environment: Environment, key: str, value: Any) -> bool:
+    return key in environment.deviations and environment.deviations[key] == value
 
 
 def _report(derived: Derived, summary: dict[str, Any], reporter: Reporter) -> tuple[dict[str, Any], dict[str, Path]]:
