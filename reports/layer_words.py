@@ -160,7 +160,8 @@ def _answers(answers: Json) -> str:
     alike = f"; as good: {', '.join(answers['as_good'])}" if answers["as_good"] else ""
     after = f"on {percent(row['after'])} (p {_p(row['p_holm'])}){alike}"
     if row["of"] == "labels":
-        how = f"the labels stand in another order: {row['words']} ({row['name']}); read so, {after}"
+        claim = "the labels stand in another order" if answers["cause"] else "read with the labels in another order"
+        how = f"{claim}: {row['words']} ({row['name']}), {after}"
     else:
         how = f"prepared with {row['words']} ({row['name']}), {after}"
     return f"{said}; {how}{_remaining(answers)}"

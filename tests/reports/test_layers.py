@@ -268,6 +268,18 @@ def test_a_wrong_contract_is_named_with_its_agreement_before_and_after() -> None
     assert _answered(as_good=["other"])["finding"].endswith("; as good: other")
 
 
+def test_another_order_of_labels_is_claimed_only_where_it_is_the_cause() -> None:
+    row = {
+        "name": "labels-exchanged", "words": "'cat' and 'dog' are exchanged", "after": 1.0, "p_holm": 1e-9,
+        "of": "labels", "settings": {},
+    }  # fmt: skip
+    told = {"tried": [row], "helps": "labels-exchanged"}
+    said = "the labels stand in another order: 'cat' and 'dog' are exchanged (labels-exchanged), on 100.0% (p < 1e-6)"
+    assert _answered(**told, cause="labels-exchanged")["finding"].endswith(said)
+    helped = _answered(**told, cause=None, regained=None, truth=True)["finding"]
+    assert "; read with the labels in another order: 'cat' and 'dog' are exchanged" in helped
+
+
 def test_no_cause_and_nothing_to_explain_are_said() -> None:
     none = _answered(cause=None, helps=None)["finding"]
     assert "and none of the 82 ways of preparing tried changes that; compare with the file as it was" in none
