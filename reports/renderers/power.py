@@ -188,6 +188,10 @@ def _levels(levels: Sequence[str]) -> str:
     return "all" if len(levels) == 5 else "–".join(dict.fromkeys((levels[0], levels[-1]))) if levels else "–"
 
 
+def _level(levels: str) -> str:
+    return "all levels together" if levels == "all" else f"level {levels}"
+
+
 def _points(value: object) -> str:
     found = number(value)
     return "–" if found is None else f"{found:.2f}"
@@ -197,9 +201,9 @@ def _remarks(found: Sequence[Json]) -> tuple[str, ...]:
     """Cells that are not planned for, and items in groups; the levels that share the words in one line."""
     said = [{**row, "weight": f"{weight:.0%}" if (weight := number(row.get("weight"))) else ""} for row in found]
     return (
-        *(f"Not planned for at level {levels}: {why}." for why, levels in _alike(found, "left_out")),
+        *(f"Not planned for at {_level(levels)}: {why}." for why, levels in _alike(found, "left_out")),
         *(
-            f"Items of level {levels} come in groups: they say as much as {share} of as many independent ones would."
+            f"Items of {_level(levels)} come in groups: they say as much as {share} of as many independent ones would."
             for share, levels in _alike(said, "weight")
         ),
     )
@@ -235,7 +239,7 @@ def alarm_words(alarms: Json) -> str:
     """The rates in one sentence with their Monte Carlo error."""
     repeats = number(alarms.get("repeats")) or 0
     one = mapping(alarms.get("false_pass_one_level"))
-    worst = f" With it lost at one level alone it PASSes at most {_with_error(one)}: {_where(one)}." if one else ""
+    worst = f" With it lost at one level alone {_with_error(one)} PASS at most: {_where(one)}." if one else ""
     return (
         f"Of {repeats:,.0f} redrawn runs with nothing wrong {_with_error(alarms.get('false_fail'))} FAIL and "
         f"{_with_error(alarms.get('not_pass'))} do not PASS; with the margin lost at every level "
@@ -255,7 +259,7 @@ def _with_error(value: object) -> str:
 
 def _where(found: Mapping[str, Any]) -> str:
     levels = _levels([str(level) for level in found.get("levels") or ()])
-    return f"{found.get('bundle')} in {found.get('environment')} at level {levels}"
+    return f"{found.get('bundle')} in {found.get('environment')} at {_level(levels)}"
 
 
 def _least(alarms: Json) -> tuple[str, ...]:
@@ -274,7 +278,7 @@ def console_plan(power: Json, alarms: Json, width: int = 120) -> str:
     for of, own in _by_task(power):
         console.print(f"\nBy level{of}:")
         console.print(_console_table(own))
-        most = (f"Changes most at level {levels}: {name}." for name, levels in _alike(own, "most"))
+        most = (f"Changes most at {_level(levels)}: {name}." for name, levels in _alike(own, "most"))
         for note in (*most, *_remarks(own)):
             console.print(f"  - {note}", soft_wrap=True)
     console.print(f"\n{_columns(power)} {ASSUMED}")

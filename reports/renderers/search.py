@@ -92,7 +92,7 @@ def _at_gate(found: Json, summary: Json) -> Iterator[str]:
     if smaller:
         named = "; ".join(_setting(each) for each in smaller)
         yield (
-            f"at the run's own gate, one of {number(gate.get('tests')) or 0:,.0f} tests, less fails already: {named} "
+            f"at the run's own gate, one of {number(gate.get('tests')) or 0:,.0f} tests, a smaller part fails already: {named} "
             f"(gapshift explain judges so; a search makes {number(summary.get('tests')) or 0:,.0f} tests, so that it "
             "needs more evidence of each)"
         )

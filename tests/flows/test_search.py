@@ -186,7 +186,8 @@ def test_smaller_parts_that_fail_at_the_runs_own_gate_are_named() -> None:
     lines = findings(summary)
     assert any("nothing smaller fails at 55 tests" in line for line in lines)
     assert any(
-        "at the run's own gate, one of 15 tests, less fails already: b = 2 (gapshift explain" in line for line in lines
+        "at the run's own gate, one of 15 tests, a smaller part fails already: b = 2 (gapshift explain" in line
+        for line in lines
     )
 
 
