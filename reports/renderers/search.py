@@ -15,7 +15,8 @@ _SHOWN = 30
 """How many of the judged environments stand open on the page."""
 _REASONS = 8
 _ONE_MEMBER = (
-    "The family has one member, so that nothing can be composed of it: give more with --group, --environment or --family."
+    "The family has one member, so that nothing can be composed of it: give more with --group, --environment or "
+    "--family."
 )
 
 
@@ -77,7 +78,8 @@ def _of_smallest(found: Json, summary: Json) -> Iterator[str]:
     if found.get("settled"):
         fewer = "it is one deviation" if alone else "without any one of its deviations it does not FAIL"
         tests = f"{number(summary.get('tests')) or 0:,.0f} tests"
-        yield f"nothing smaller fails at {tests}: {fewer}, and no milder value of the family fails (no FAIL is no PASS)"
+        milder = "no milder value of the family fails (no FAIL is no PASS)"
+        yield f"nothing smaller fails at {tests}: {fewer}, and {milder}"
     else:
         yield "the examples ran out before it was known to be the smallest; give more with --examples"
     yield from _at_gate(found, summary)
@@ -92,7 +94,8 @@ def _at_gate(found: Json, summary: Json) -> Iterator[str]:
     if smaller:
         named = "; ".join(_setting(each) for each in smaller)
         yield (
-            f"at the run's own gate, one of {number(gate.get('tests')) or 0:,.0f} tests, a smaller part fails already: {named} "
+            f"at the run's own gate, one of {number(gate.get('tests')) or 0:,.0f} tests, a smaller part fails already: "
+            f"{named} "
             f"(gapshift explain judges so; a search makes {number(summary.get('tests')) or 0:,.0f} tests, so that it "
             "needs more evidence of each)"
         )
@@ -123,8 +126,8 @@ def _claim(summary: Json) -> str:
     tests = number(summary.get("tests")) or 0
     most = min(number(summary.get("examples")) or 0, number(summary.get("members")) or 0)
     return (
-        f"each p is multiplied by {tests:,.0f} tests, the run's own and those of up to {_count(f'{most:,.0f}', 'environment')}, so "
-        "that searching does not make failures; items that it was not found on are still the better proof"
+        f"each p is multiplied by {tests:,.0f} tests, the run's own and those of up to "
+        f"{_count(f'{most:,.0f}', 'environment')}, so that searching does not make failures; items that it was not found on are still the better proof"
     )
 
 
