@@ -384,7 +384,7 @@ def test_a_budget_judges_that_many_items_evenly_over_the_levels(unharmed: CheckR
     all_of_them, _ = evaluate_run(unharmed.out, tmp_path / "sequential", sequential=True)
     assert all_of_them["reading"]["mode"] == "sequential"
     assert all_of_them["cells"][0]["reading"]["levels"]["1"]["there"] == PER_LEVEL
-    with pytest.raises(WorkspaceError, match="or budget differ"):
+    with pytest.raises(WorkspaceError, match=r"planned otherwise \(its tasks, budget\)"):
         evaluate_run(unharmed.out, unharmed.out, budget=1500)
 
 
