@@ -127,7 +127,8 @@ def _claim(summary: Json) -> str:
     most = min(number(summary.get("examples")) or 0, number(summary.get("members")) or 0)
     return (
         f"each p is multiplied by {tests:,.0f} tests, the run's own and those of up to "
-        f"{_count(f'{most:,.0f}', 'environment')}, so that searching does not make failures; items that it was not found on are still the better proof"
+        f"{_count(f'{most:,.0f}', 'environment')}, so that searching does not make "
+        "failures; items that it was not found on are still the better proof"
     )
 
 
