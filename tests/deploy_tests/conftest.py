@@ -48,10 +48,17 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         monkeypatch.chdir(cwd)
         capsys.readouterr()
         code = pytest.main([*COMMON, *words])
+        _forget_the_suite()
         said = capsys.readouterr()
         return Done(int(code), said.out + said.err)
 
     return run
+
+
+def _forget_the_suite() -> None:
+    """A process of its own imports the suite anew; so does the next session here, and pytest rewrites it again."""
+    for name in [name for name in sys.modules if name.split(".")[0] == SUITE.parent.name]:
+        del sys.modules[name]
 
 
 @pytest.fixture
