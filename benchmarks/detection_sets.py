@@ -27,6 +27,7 @@ from gapshift.reports.statistics import wilson
 from gapshift.reports.verdicts import JudgedCell, judge_cells
 from gapshift.schema import (
     REFERENCE,
+    REFERENCE_ENVIRONMENT,
     Bundle,
     CalibrationCard,
     CellInfo,
@@ -37,8 +38,6 @@ from gapshift.schema import (
     cell_basis,
 )
 from gapshift.workspace import Workspace
-
-REFERENCE_ENVIRONMENT = Environment(name=REFERENCE, kind="equivalent", summary="")
 
 Rows = NDArray[np.intp]
 Bools = NDArray[np.bool_]

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from gapshift.domains.answering import Keep
 from gapshift.envs.calibration import calibration_address
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.envs.cells import Cell, Laps, TaskItems, rows_of
 from gapshift.envs.control import open_loop
 from gapshift.envs.effects import batch_effect, effect, require_fit, unreadable_calibration
@@ -42,6 +41,7 @@ from gapshift.errors import (
 from gapshift.records import Records, read_cell
 from gapshift.schema import (
     CALIBRATED_FORMATS,
+    REFERENCE_ENVIRONMENT,
     Bundle,
     CellInfo,
     CellStatus,

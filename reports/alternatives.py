@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from gapshift.reports.cells import LEVEL_KEYS, count_strata
 from gapshift.reports.load import Cell, Indices, Pairs, Reference, reference_of
 from gapshift.reports.planned import (
-    REFERENCE_ENVIRONMENT,
     MeasuredBundle,
     MeasuredCell,
     MeasuredRun,
@@ -28,7 +27,7 @@ from gapshift.reports.planned import (
 )
 from gapshift.reports.reasons import run_verdict
 from gapshift.reports.verdicts import JudgedCell, judge_cells
-from gapshift.schema import TRAINING, Bundle, CellInfo, Environment, RunPlan, Verdict
+from gapshift.schema import REFERENCE_ENVIRONMENT, TRAINING, Bundle, CellInfo, Environment, RunPlan, Verdict
 from gapshift.schema.repeats import FOLDER, SETTINGS, Setting, fixed, repeat_of
 from gapshift.workspace import Workspace
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapshift.reports.load import RatedItems, Reference, load_items, pair, reference_of
-from gapshift.reports.planned import REFERENCE_ENVIRONMENT, planned_cell
-from gapshift.schema import REFERENCE, TRAINING, Bundle, Environment, RunPlan
+from gapshift.reports.planned import planned_cell
+from gapshift.schema import REFERENCE, REFERENCE_ENVIRONMENT, TRAINING, Bundle, Environment, RunPlan
 from gapshift.workspace import Workspace
 
 Json = dict[str, Any]

@@ -38,6 +38,7 @@ from gapshift.reports.services import service_remarks
 from gapshift.reports.statistics import SequentialRule
 from gapshift.schema import (
     REFERENCE,
+    REFERENCE_ENVIRONMENT,
     TRAINING,
     Bundle,
     CalibrationCard,
@@ -52,7 +53,6 @@ from gapshift.workspace import Workspace
 TRAINING_ENVIRONMENT = Environment(
     name=TRAINING, kind="equivalent", summary="The framework that trained the model, on the same items."
 )
-REFERENCE_ENVIRONMENT = Environment(name=REFERENCE, kind="equivalent", summary="The contract as it stands.")
 OTHER_PLAN = "its records were made for another model, contract, environment or items; run `gapshift evaluate` again"
 
 

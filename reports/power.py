@@ -138,9 +138,6 @@ class Level:
         )
 
 
-_OF_CELLS = ("churn", "most", "weight", "pass", "detectable_drop_pp", "margin_pp", "least_margin_pp", "items_needed")
-
-
 def level_json(level: Level, question: Question, share: float) -> Json:
     """A level's row (see ``judge``); ``share`` is the probability of passing that it is to have."""
     row: Json = {"task": level.task, "levels": list(level.band), "n": level.n, "left_out": level.left_out}

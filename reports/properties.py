@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gapshift.reports.load import Pairs, RatedItems, load_items, pair, reference_of
-from gapshift.reports.planned import REFERENCE_ENVIRONMENT, is_gated, planned_cell
+from gapshift.reports.planned import is_gated, planned_cell
 from gapshift.reports.statistics import holm, mcnemar_midp, swapped_share
-from gapshift.schema import REFERENCE, Bundle, Environment, RunPlan, Shift
+from gapshift.schema import REFERENCE, REFERENCE_ENVIRONMENT, Bundle, Environment, RunPlan, Shift
 from gapshift.workspace import Workspace
 
 APART = 0.1

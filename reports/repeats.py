@@ -17,10 +17,10 @@ import numpy as np
 from gapshift.reports.cells import LEVEL_KEYS, count_strata
 from gapshift.reports.load import Cell, Pairing, RatedItems, Reference, load_items, pair, reference_of, strata
 from gapshift.reports.outputs import Difference, compare_outputs
-from gapshift.reports.planned import REFERENCE_ENVIRONMENT, planned_cell
+from gapshift.reports.planned import planned_cell
 from gapshift.reports.repeat_words import finding
 from gapshift.reports.statistics import clopper_pearson
-from gapshift.schema import REFERENCE, Bundle, Environment, RunPlan
+from gapshift.schema import REFERENCE, REFERENCE_ENVIRONMENT, Bundle, Environment, RunPlan
 from gapshift.schema.repeats import CAUSES, Setting, repeated
 from gapshift.workspace import Workspace
 

@@ -7,9 +7,9 @@ from gapshift.reports.bands import bands_of
 from gapshift.reports.cells import LEVEL_KEYS, Json, count_strata, interval_json
 from gapshift.reports.gate import Rule, drop_interval
 from gapshift.reports.load import Reference, load_items, reference_of
-from gapshift.reports.planned import REFERENCE_ENVIRONMENT, counted_cell, planned_cell
+from gapshift.reports.planned import counted_cell, planned_cell
 from gapshift.reports.verdicts import JudgedCell, cell_reason, judge_searched
-from gapshift.schema import Bundle, Environment, RunPlan
+from gapshift.schema import REFERENCE_ENVIRONMENT, Bundle, Environment, RunPlan
 from gapshift.workspace import Workspace
 
 

@@ -16,9 +16,9 @@ from gapshift.reports.alternatives import Alternative, Key, Repeat, alternatives
 from gapshift.reports.cells import LEVEL_KEYS, Json
 from gapshift.reports.gate import Band
 from gapshift.reports.load import Reference
-from gapshift.reports.planned import REFERENCE_ENVIRONMENT, MeasuredBundle, MeasuredRun
+from gapshift.reports.planned import MeasuredBundle, MeasuredRun
 from gapshift.reports.verdicts import JudgedCell
-from gapshift.schema import TRAINING, Verdict
+from gapshift.schema import REFERENCE_ENVIRONMENT, TRAINING, Verdict
 from gapshift.workspace import Workspace
 
 Outcome = Literal["same", "other", "not repeated"]

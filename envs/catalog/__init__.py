@@ -46,10 +46,6 @@ OWN_NAMES = (
 COMPOUND = "compound"
 """Where environments that deviate on several axes are listed."""
 
-REFERENCE_ENVIRONMENT = Environment(
-    name=REFERENCE, kind="equivalent", summary="The ONNX file as given, on ONNX Runtime's CPU provider."
-)
-
 _SAMPLES = (
     *(
         Deployment(preprocessing=Preprocessing(resize=resize))

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, catalog, load, select
+from gapshift.envs.catalog import catalog, load, select
 from gapshift.errors import GapshiftError, SettingsError, UnknownNameError
 from gapshift.schema import (
     CORRUPTIONS,
     PREPROCESSING,
+    REFERENCE_ENVIRONMENT,
     AudioPreprocessing,
     ControlPreprocessing,
     Deployment,

@@ -13,13 +13,13 @@ import pytest
 from gapshift.domains.base import Dataset
 from gapshift.domains.corruptions.apply import corrupted
 from gapshift.domains.prepare import prepare
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, catalog
+from gapshift.envs.catalog import catalog
 from gapshift.envs.cells import TaskItems
 from gapshift.envs.resolve import resolve
 from gapshift.envs.runner import Matrix, evaluate
 from gapshift.envs.runtimes import Session, open_runtime
 from gapshift.records import Records
-from gapshift.schema import Bundle, CellInfo, Contract, Environment, Runtime, takes
+from gapshift.schema import REFERENCE_ENVIRONMENT, Bundle, CellInfo, Contract, Environment, Runtime, takes
 from gapshift.workspace import Workspace
 
 ITEMS = 30

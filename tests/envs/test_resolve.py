@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.envs.resolve import (
     item_deviations,
     preprocessing_deviations,
@@ -16,6 +15,7 @@ from gapshift.envs.resolve import (
 )
 from gapshift.errors import NotApplicableError, UnknownNameError
 from gapshift.schema import (
+    REFERENCE_ENVIRONMENT,
     Contract,
     Deployment,
     Environment,

@@ -9,13 +9,13 @@ import pytest
 
 from gapshift.reports.alternatives import ELSEWHERE
 from gapshift.reports.judge import judge
-from gapshift.reports.planned import REFERENCE_ENVIRONMENT, read_run
+from gapshift.reports.planned import read_run
 from gapshift.reports.reasons import run_verdict
 from gapshift.reports.renderers import render_console, render_html, render_markdown
 from gapshift.reports.renderers.self_test import facts
 from gapshift.reports.self_test import self_test_json
 from gapshift.reports.verdicts import judge_cells
-from gapshift.schema import CellInfo, Environment, Execution, cell_basis
+from gapshift.schema import REFERENCE_ENVIRONMENT, CellInfo, Environment, Execution, cell_basis
 from gapshift.schema.repeats import FOLDER, SETTINGS, repeat_of
 from gapshift.workspace import Workspace
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from gapshift.domains.base import Dataset
 from gapshift.domains.open import open_dataset
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, load, own, select
+from gapshift.envs.catalog import load, own, select
 from gapshift.errors import DataError, SettingsError, UnknownNameError, WorkspaceError
 from gapshift.flows.budget import drawn_roles
 from gapshift.flows.data import absolute, open_calibration, quantiser_set, with_role
@@ -25,7 +25,7 @@ from gapshift.flows.judging import Sets, run_cells
 from gapshift.flows.reporting import Reporter
 from gapshift.flows.splitting import TEST
 from gapshift.records import atomic_path, read_items, write_items
-from gapshift.schema import CLASS_OUTPUTS, REFERENCE, DataSource, Environment, RunPlan, TaskPlan
+from gapshift.schema import CLASS_OUTPUTS, REFERENCE, REFERENCE_ENVIRONMENT, DataSource, Environment, RunPlan, TaskPlan
 from gapshift.workspace import Workspace
 
 

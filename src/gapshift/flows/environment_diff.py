@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from deepdiff import DeepDiff
 
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT, own, select
+from gapshift.envs.catalog import own, select
 from gapshift.errors import SettingsError, UnknownNameError, UsageError, WorkspaceError
 from gapshift.records import read_cell_info
-from gapshift.schema import Execution
+from gapshift.schema import REFERENCE_ENVIRONMENT, Execution
 from gapshift.workspace import Workspace
 
 Kind = Literal["environment", "machine", "run"]

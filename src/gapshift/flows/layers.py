@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.envs.cells import TaskItems
 from gapshift.envs.layers.examine import examine
 from gapshift.envs.layers.site import Sites, contract_of
@@ -35,7 +34,7 @@ from gapshift.reports.drifting import Drift, drifts
 from gapshift.reports.layer_words import finding
 from gapshift.reports.renderers.layers import render_layers
 from gapshift.reports.summary import summary_text
-from gapshift.schema import REFERENCE, Bundle, DataSource, Environment, RunPlan, environments_for
+from gapshift.schema import REFERENCE, REFERENCE_ENVIRONMENT, Bundle, DataSource, Environment, RunPlan, environments_for
 from gapshift.workspace import Workspace
 
 FOLDER = "layers"

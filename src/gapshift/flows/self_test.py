@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from gapshift.envs.catalog import REFERENCE_ENVIRONMENT
 from gapshift.errors import SettingsError
 from gapshift.flows.again import derived_plan
 from gapshift.flows.judging import Sets
 from gapshift.flows.repeat import COMMAND, repeat_into
 from gapshift.flows.reporting import Reporter
 from gapshift.reports.planned import is_gated, planned_cell
-from gapshift.schema import REFERENCE, Environment, RunPlan
+from gapshift.schema import REFERENCE, REFERENCE_ENVIRONMENT, Environment, RunPlan
 from gapshift.schema.repeats import FOLDER, SETTINGS, fixed, repeat_of
 from gapshift.workspace import Workspace
 

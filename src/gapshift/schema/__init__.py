@@ -46,6 +46,7 @@ from gapshift.schema.contract import (
 from gapshift.schema.deployment import (
     CALIBRATED_FORMATS,
     CORRUPTIONS,
+    REFERENCE_ENVIRONMENT,
     Deployment,
     Environment,
     Graph,
@@ -87,6 +88,7 @@ __all__ = [
     "OUTCOMES",
     "PREPROCESSING",
     "REFERENCE",
+    "REFERENCE_ENVIRONMENT",
     "SCHEMA_VERSION",
     "SPECIAL_TOKENS",
     "TIE_GAP",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic_core import to_jsonable_python
 
 from gapshift.errors import SettingsError, UnknownNameError
-from gapshift.schema.base import Domain, Frozen, Grown, Kind
+from gapshift.schema.base import REFERENCE, Domain, Frozen, Grown, Kind
 from gapshift.schema.contract import PREPROCESSING, OfOneDomain
 
 
@@ -304,6 +304,12 @@ def listing(deviations: Mapping[str, Any]) -> str:
     'preprocessing.jpeg_quality = 50, runtime.batch_size = 1'
     """
     return ", ".join(f"{key} = {value}" for key, value in deviations.items())
+
+
+REFERENCE_ENVIRONMENT = Environment(
+    name=REFERENCE, kind="equivalent", summary="The ONNX file as given, on ONNX Runtime's CPU provider."
+)
+"""What every environment is compared with: it deviates in nothing."""
 
 
 def takes(domain: Domain, environment: Environment) -> bool:
